@@ -1,0 +1,69 @@
+"""URLs as task ids see them (WHATWG rules, because upstream's ids depend on them) and as people may write them."""
+
+import re
+from collections.abc import Sequence
+
+from ada_url import URL, URLSearchParams  # type: ignore[import-untyped,unused-ignore]
+
+from darner.core.errors import InvalidInputError
+
+DEFAULT_FILTERED_QUERY_PARAMS: tuple[str, ...] = (
+    "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
+    "X-Amz-Security-Token", "X-Amz-User-Agent",
+    "X-Goog-Algorithm", "X-Goog-Credential", "X-Goog-Date", "X-Goog-Expires", "X-Goog-SignedHeaders", "X-Goog-Signature",
+    "OSSAccessKeyId", "Expires", "Signature", "SecurityToken",
+    "AccessKeyId", "X-Obs-Date", "X-Obs-Security-Token",
+    "q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list", "q-signature",
+    "x-cos-security-token",
+    "ns",
+)  # fmt: skip
+"""Query parameters that sign a URL and so never belong to a task id (rs:dragonfly-client-util/src/http/query_params.rs:21)."""
+
+_BLOB = re.compile(r"^https?://[^/?#]+/v2/(?P<name>[^?#]+?)/blobs/(?P<digest>[^/?#]+)(?:\?[^#]*)?$")
+
+
+def parse_url(text: str, *, field: str = "url") -> URL:
+    """Parse by WHATWG rules. Raises InvalidInputError if it is not an absolute URL."""
+    try:
+        return URL(text)
+    except ValueError:
+        message = f"{text!r} is not a URL; expected something like https://host/path"
+        raise InvalidInputError(message, field=field) from None
+
+
+def normalise_url(text: str, filtered_query_params: Sequence[str] = ()) -> str:
+    """The URL as it enters a task id.
+
+    Filtered keys are removed; with none left the query goes, else the query is re-serialised as form-urlencoded in original
+    order; a bare "/" path loses its slash (rs:dragonfly-client-util/src/id_generator/mod.rs:136).
+    """
+    url = parse_url(text)
+    pairs = [(key, value) for key, value in URLSearchParams(url.search).items() if key not in set(filtered_query_params)]
+    search = URLSearchParams("")
+    for key, value in pairs:
+        search.append(key, value)
+    url.search = str(search)
+    href = str(url.href)
+    if href.endswith("/") and url.pathname == "/":
+        href = href.rstrip("/")
+    return href.removesuffix("?")
+
+
+def blob_of(url: str) -> tuple[str, str] | None:
+    """(repository, digest text) of a registry blob URL `scheme://host/v2/<name>/blobs/<digest>`, or None."""
+    found = _BLOB.match(url)
+    return (found["name"], found["digest"]) if found else None
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host:port`, the thing that credentials must not leave."""
+    return str(parse_url(url).origin)
+
+
+def redacted(url: str) -> str:
+    """The URL without user, password and query values: what a log may show."""
+    parsed = parse_url(url)
+    parsed.username = parsed.password = ""
+    if parsed.search:
+        parsed.search = "?" + "&".join(f"{key}=" for key, _ in URLSearchParams(parsed.search).items())
+    return str(parsed.href)

@@ -1,0 +1,131 @@
+"""Configuration: one frozen dataclass tree per process, filled from defaults, one YAML file and the environment, in that order.
+
+Keys are camelCase in the file (upstream's spelling) and snake_case in the code. An unknown key is an error that names the
+nearest known one; every key can be given as `PREFIX_SECTION__KEY`. `Loaded.sources` says where each value came from.
+Field metadata: `{"unit": "duration"}` or `{"unit": "size"}` makes text like `6h` or `64MiB` valid; `{"doc": …}` documents it.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+
+from darner.kit.units import parse_duration, parse_size
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """The configuration is not valid; the message names the key and what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[T]):
+    """A configuration and, per dotted key, where its value came from (`default`, the file, or the variable)."""
+
+    value: T
+    sources: Mapping[str, str]
+
+
+def setting(default: Any, doc: str, *, unit: str | None = None) -> Any:  # noqa: ANN401
+    """A configuration field: default, what it means, and its unit (`duration` or `size`)."""
+    metadata = {"doc": doc, "unit": unit}
+    if isinstance(default, list | dict) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def camel(name: str) -> str:
+    """`cache_dir` → `cacheDir`."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def load(kind: type[T], path: Path | None, env: Mapping[str, str], *, prefix: str = "DARNER") -> Loaded[T]:
+    """Read the file (if given) and the environment over the defaults of `kind`. Raises ConfigError."""
+    data: Any = {}
+    if path is not None:
+        try:
+            data = yaml.safe_load(path.read_text()) or {}
+        except OSError as error:
+            message = f"cannot read the configuration {path}: {error.strerror}"
+            raise ConfigError(message) from None
+        except yaml.YAMLError as error:
+            message = f"{path} is not valid YAML: {' '.join(str(error).split())}"
+            raise ConfigError(message) from None
+    sources: dict[str, str] = {}
+    return Loaded(_build(kind, data, _Place(file=str(path), env=env, prefix=prefix, sources=sources), ()), sources)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    file: str
+    env: Mapping[str, str]
+    prefix: str
+    sources: dict[str, str]
+
+
+def _build(kind: Any, data: Any, place: _Place, at: tuple[str, ...]) -> Any:  # noqa: ANN401
+    where = ".".join(at) or "the top level"
+    if not isinstance(data, dict):
+        message = f"{place.file}: {where} must be a mapping of keys to values"
+        raise ConfigError(message)
+    fields = {camel(field.name): field for field in dataclasses.fields(kind)}
+    for key in data:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), list(fields), n=1, cutoff=0.0)
+            unknown, known = ".".join((*at, str(key))), ".".join((*at, *near))
+            message = f"{place.file}: unknown key {unknown!r}; the nearest known key is {known!r}"
+            raise ConfigError(message)
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, field in fields.items():
+        inner = (*at, key)
+        if dataclasses.is_dataclass(hints[field.name]):
+            values[field.name] = _build(hints[field.name], data.get(key) or {}, place, inner)
+            continue
+        variable = "__".join([f"{place.prefix}_{inner[0].upper()}", *(part.upper() for part in inner[1:])])
+        if variable in place.env:
+            raw, source = yaml.safe_load(place.env[variable]), variable
+        elif key in data:
+            raw, source = data[key], place.file
+        else:
+            place.sources[".".join(inner)] = "default"
+            continue
+        place.sources[".".join(inner)] = source
+        values[field.name] = _value(raw, hints[field.name], field.metadata, f"{source}: {'.'.join(inner)}")
+    return kind(**values)
+
+
+def _value(raw: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if raw is None:
+            return None
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+        origin = typing.get_origin(hint)
+    try:
+        if metadata.get("unit") == "duration" and isinstance(raw, str):
+            return parse_duration(raw)
+        if metadata.get("unit") == "size" and isinstance(raw, str):
+            return parse_size(raw)
+    except ValueError as error:
+        message = f"{where}: {error}"
+        raise ConfigError(message) from None
+    if origin in (list, tuple) and isinstance(raw, list):
+        return tuple(raw) if origin is tuple else raw
+    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if hint is Path and isinstance(raw, str):
+        return Path(raw)
+    plain = origin or hint
+    if not isinstance(raw, plain) or (plain is int and isinstance(raw, bool)):
+        message = f"{where}: expected {getattr(plain, '__name__', plain)}, got {raw!r}"
+        raise ConfigError(message)
+    return raw
