@@ -1,0 +1,126 @@
+"""`darner config`: what is in force, and where each value came from; reading upstream's files."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from darner.app.cli.globals import Globals
+from darner.app.cli.output import print_json, say, table
+from darner.app.cli.run import UsageProblem
+from darner.core.errors import DarnerError
+from darner.kit.config import ConfigError, camel, load
+
+PROCESSES = ("manager", "scheduler", "daemon", "worker")
+Process = Annotated[str, typer.Option("--process", "-p", help=f"Whose configuration: {', '.join(PROCESSES)}.")]
+
+
+def build() -> typer.Typer:
+    """The subcommands."""
+    app = typer.Typer(help="What is configured, and where each value came from.", no_args_is_help=True)
+    app.command("show")(show)
+    app.command("import")(import_file)
+    return app
+
+
+def kind_of(process: str) -> type[Any]:
+    """The configuration class of a process."""
+    if process == "manager":
+        from darner.app.manager import ManagerConfig
+
+        return ManagerConfig
+    if process == "scheduler":
+        from darner.app.scheduler import SchedulerProcessConfig
+
+        return SchedulerProcessConfig
+    if process == "worker":
+        from darner.app.worker import WorkerProcessConfig
+
+        return WorkerProcessConfig
+    if process == "daemon":
+        from darner.daemon.config import DaemonConfig
+
+        return DaemonConfig
+    raise UsageProblem(f"--process {process}: expected one of {', '.join(PROCESSES)}")
+
+
+def show(
+    context: typer.Context,
+    process: Process = "daemon",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file to read.")] = None,
+    effective: Annotated[bool, typer.Option("--effective", help="All values, not only those that differ from the default.")] = False,
+) -> None:
+    """Print the values in force and where each came from."""
+    options: Globals = context.obj
+    try:
+        loaded = load(kind_of(process), config, os.environ)
+    except ConfigError as error:
+        raise DarnerError(str(error)) from None
+    rows = [
+        (key, _text(value), loaded.sources.get(key, "default"))
+        for key, value in flatten(loaded.value)
+        if effective or loaded.sources.get(key, "default") != "default"
+    ]
+    if options.json:
+        print_json([{"key": key, "value": value, "source": source} for key, value, source in rows])
+        return
+    table(("KEY", "VALUE", "FROM"), rows)
+
+
+def import_file(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="Upstream's dfdaemon.yaml, scheduler.yaml or manager.yaml.")],
+    process: Process = "daemon",
+) -> None:
+    """Read an upstream file: prints the configuration that Darner understands, and says what was ignored."""
+    options: Globals = context.obj
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise DarnerError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise DarnerError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    kept, ignored = split_known(kind_of(process), given, ())
+    if options.json:
+        print_json({"kept": kept, "ignored": ignored})
+        return
+    say(yaml.safe_dump(kept, sort_keys=False).rstrip())
+    for key in ignored:
+        say(f"# ignored: {key} (Darner has no such setting)")
+
+
+def flatten(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, Any]]:  # noqa: ANN401
+    """Dotted keys and values of a configuration."""
+    found: list[tuple[str, Any]] = []
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        key = (*at, camel(field.name))
+        found += flatten(inner, key) if dataclasses.is_dataclass(inner) else [(".".join(key), inner)]
+    return found
+
+
+def split_known(kind: Any, given: dict[str, Any], at: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401
+    """(what this configuration class knows, dotted keys that it does not)."""
+    import typing
+
+    hints = typing.get_type_hints(kind)
+    fields = {camel(field.name): hints[field.name] for field in dataclasses.fields(kind)}
+    kept: dict[str, Any] = {}
+    ignored: list[str] = []
+    for key, value in given.items():
+        hint = fields.get(str(key))
+        if hint is None:
+            ignored.append(".".join((*at, str(key))))
+        elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            kept[key], below = split_known(hint, value, (*at, str(key)))
+            ignored += below
+        else:
+            kept[key] = value
+    return kept, ignored
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
