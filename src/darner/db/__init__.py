@@ -1,0 +1,26 @@
+"""Tables, migrations, and everything that differs between SQLite, MySQL/MariaDB and PostgreSQL.
+
+In: functions that take a SQLAlchemy connection. Out: their results, each call one transaction. Refuses: a schema newer than the
+code, deletes and updates without a bound, and second attempts at a transaction that may have been committed.
+"""
+
+from darner.db.bounded import bounded_delete, bounded_update, lock_ids
+from darner.db.clock import db_now_ms
+from darner.db.database import Database
+from darner.db.lease import Lease, LeaseLostError, acquire_lease, check_lease, release_lease, renew_lease
+from darner.db.migrate import migrate
+
+__all__ = [
+    "Database",
+    "Lease",
+    "LeaseLostError",
+    "acquire_lease",
+    "bounded_delete",
+    "bounded_update",
+    "check_lease",
+    "db_now_ms",
+    "lock_ids",
+    "migrate",
+    "release_lease",
+    "renew_lease",
+]

@@ -1,0 +1,199 @@
+"""One database, used from asyncio through a small pool of threads (docs/adr/0005).
+
+In: plain functions that take a connection. Out: what they return. Each call is one transaction. A write is tried again when the
+database was busy or away and certainly kept nothing; so the function may run more than once and must do no more than SQL.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import URL, make_url
+
+from darner.core.errors import InvalidInputError
+from darner.db import failures, sqlite
+from darner.kit.retry import backoff
+
+T = TypeVar("T")
+_DRIVERS = {
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+}
+_SERVER_SETTINGS = {
+    "mysql": ("SET SESSION time_zone = '+00:00'", "SET SESSION transaction_isolation = 'READ-COMMITTED'"),
+    "postgresql": ("SET TIME ZONE 'UTC'",),
+}
+_READERS = 4
+
+
+class Database:
+    """The engine, its threads, and the writer lock that SQLite needs.
+
+    `patience_s`: how long a call tries again while the database is busy or away, before UnavailableError.
+    """
+
+    def __init__(self, engine: Engine, *, patience_s: float) -> None:
+        """Use `Database.open`."""
+        self.engine = engine
+        self.dialect: str = engine.dialect.name
+        self.name = engine.url.render_as_string(hide_password=True)
+        self._patience_s = patience_s
+        embedded = self.dialect == "sqlite"
+        self._writer: contextlib.AbstractContextManager[Any] = threading.Lock() if embedded else contextlib.nullcontext()
+        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._write_threads = ThreadPoolExecutor(1 if embedded else _READERS, thread_name_prefix="db-write")
+
+    @classmethod
+    def open(cls, url: str, *, patience_s: float = 15.0) -> Self:
+        """`sqlite:///PATH`, `mysql://…`, `mariadb://…` or `postgresql://…`. A missing SQLite file is created, empty.
+
+        InvalidInputError for a URL that cannot be used. Servers are not dialled yet.
+        """
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            sqlite.create_file(Path(str(parsed.database)))
+        return cls(_engine(parsed), patience_s=patience_s)
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a transaction that may only read."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_sync, fn)
+
+    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Run `fn` in a transaction and commit it.
+
+        After it returns, the change survives the death of the process; with `durable` also a power cut. Progress that may be
+        repeated says `durable=False` and spares SQLite the fsync.
+        """
+        call = asyncio.get_running_loop().run_in_executor
+        return await call(self._write_threads, lambda: self.write_sync(fn, durable=durable))
+
+    def read_sync(self, fn: Callable[[Connection], T]) -> T:
+        """`read` for threads."""
+        return self._persist(lambda: self._attempt(fn, {"darner_mode": "read"}))
+
+    def write_sync(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """`write` for threads."""
+        options = {"darner_mode": "write", "darner_durable": durable}
+
+        def attempt() -> T:
+            with self._writer:
+                return self._attempt(fn, options)
+
+        return self._persist(attempt)
+
+    def close(self) -> None:
+        """Wait for running calls and close all connections."""
+        self._read_threads.shutdown()
+        self._write_threads.shutdown()
+        self.engine.dispose()
+
+    async def checkpoint(self) -> None:
+        """SQLite: move the write-ahead log into the file as far as possible, so that it stays small. Else nothing."""
+        if self.dialect == "sqlite":
+            await asyncio.get_running_loop().run_in_executor(self._read_threads, self._on_driver, sqlite.checkpoint)
+
+    async def return_space(self, *, pages: int = 500) -> int:
+        """SQLite: give up to `pages` free pages back to the file system; how many are still free. Else 0."""
+        if self.dialect != "sqlite":
+            return 0
+
+        def step() -> int:
+            with self._writer:
+                return self._on_driver(lambda connection: sqlite.return_space(connection, pages=pages))
+
+        return await asyncio.get_running_loop().run_in_executor(self._write_threads, step)
+
+    def _on_driver(self, fn: Callable[[Any], T]) -> T:
+        raw = self.engine.raw_connection()
+        try:
+            return fn(raw.driver_connection)
+        finally:
+            raw.close()
+
+    def _persist(self, attempt: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_s
+        for wait_s in backoff(first_s=0.02, cap_s=1.0):
+            try:
+                return attempt()
+            except exc.DBAPIError as error:
+                again = failures.was_rolled_back(error) or failures.is_away(error)
+                if not again or time.monotonic() + wait_s > deadline:
+                    raise failures.translate(error, self.name) from error
+            time.sleep(wait_s)
+        raise AssertionError  # backoff never ends
+
+    def _attempt(self, fn: Callable[[Connection], T], options: dict[str, Any]) -> T:
+        with self.engine.connect() as plain:
+            conn = plain.execution_options(**options)
+            with conn.begin() as transaction:
+                result = fn(conn)
+                try:
+                    transaction.commit()
+                except exc.DBAPIError as error:
+                    if failures.is_away(error):
+                        raise failures.unknown_outcome(self.name) from error
+                    raise
+            return result
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except exc.ArgumentError as error:
+        raise InvalidInputError("The database URL is not valid; write sqlite:///PATH or postgresql://user@host/name.") from error
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise InvalidInputError("An SQLite database needs a file: sqlite:///PATH.", field="database")
+        return parsed
+    if backend not in _DRIVERS:
+        raise InvalidInputError(f"{backend} is not a known database; use sqlite, mysql, mariadb or postgresql.", field="database")
+    return parsed.set(drivername=_DRIVERS[backend]) if "+" not in parsed.drivername else parsed
+
+
+def _engine(url: URL) -> Engine:
+    embedded = url.get_backend_name() == "sqlite"
+    arguments = {"isolation_level": None, "check_same_thread": False} if embedded else {}
+    try:
+        engine = create_engine(url, pool_size=_READERS * 2, max_overflow=4, pool_pre_ping=not embedded, connect_args=arguments)
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"The driver for {url.get_backend_name()} is missing: install {error.name}.", field="database"
+        ) from error
+    event.listen(engine, "connect", _on_connect_sqlite if embedded else _on_connect_server(engine.dialect.name))
+    if embedded:
+        event.listen(engine, "begin", _on_begin_sqlite)
+    return engine
+
+
+def _on_connect_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  (the driver's)
+    sqlite.prepare_connection(connection)
+
+
+def _on_connect_server(dialect: str) -> Callable[[Any, object], None]:
+    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  (the driver's)
+        cursor = connection.cursor()
+        for setting in _SERVER_SETTINGS.get(dialect, ()):
+            cursor.execute(setting)
+        cursor.close()
+        connection.commit()
+
+    return prepare
+
+
+def _on_begin_sqlite(conn: Connection) -> None:
+    """Writers take the write lock at once, so that no transaction fails half way; readers cannot write."""
+    options = conn.get_execution_options()
+    writing = options.get("darner_mode") == "write"
+    conn.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")
+    if writing:
+        conn.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('darner_durable', True) else 'NORMAL'}")
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

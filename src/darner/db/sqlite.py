@@ -1,0 +1,74 @@
+"""SQLite's settings: those that can only be made before the first table, and those of each connection (docs/adr/0005).
+
+The file is created with mode 0600, because job arguments are in it.
+"""
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from darner.core.errors import InvalidInputError, UnavailableError
+
+PAGE_SIZE_BYTES = 16384  # 22 % smaller files than 4096 for rows of 2 KB (spec/retention.md, 4.2)
+BUSY_TIMEOUT_MS = 5_000
+JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
+_CREATION_ATTEMPTS = 50
+
+
+def create_file(path: Path) -> None:
+    """Make an empty database with the settings that cannot be changed later; leaves an existing one alone.
+
+    Two processes may do this at the same time: whoever is second finds the file made, or waits.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise InvalidInputError(f"The database file {path} cannot be opened: {error.strerror}.") from error
+    for _ in range(_CREATION_ATTEMPTS):
+        try:
+            _prepare(path)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise UnavailableError(f"The database file {path} cannot be used: {error}.") from error
+            time.sleep(0.1)
+        except sqlite3.DatabaseError as error:
+            raise InvalidInputError(f"{path} is not an SQLite database: {error}.") from error
+        else:
+            return
+    raise UnavailableError(f"The database file {path} stays locked by another process.")
+
+
+def _prepare(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)) as connection:
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            connection.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def prepare_connection(connection: sqlite3.Connection) -> None:
+    """The settings every connection needs."""
+    for setting in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "foreign_keys = ON",
+        f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
+        "synchronous = FULL",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def return_space(connection: sqlite3.Connection, *, pages: int = 500) -> int:
+    """Give up to `pages` free pages back to the file system; the number of pages still free.
+
+    `executescript`, because `execute` of CPython 3.11.7 frees one page only (spec/retention.md, fact 10).
+    """
+    connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Move finished pages of the write-ahead log into the file, as far as no reader is in the way."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
