@@ -1,0 +1,72 @@
+"""What all tests share: Debian packages on demand, real servers on free ports, and a whole Darner through its command line."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from darner.testing import debian
+from darner.testing.cluster import UpCluster
+from darner.testing.programs import DockerRegistry, NginxFiles, Podman
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`@pytest.mark.debian("skopeo", …)`: install what is missing, else skip with one line; where CI is set, fail."""
+    names = [name for marker in item.iter_markers("debian") for name in marker.args]
+    try:
+        debian.ensure(*names)
+    except debian.MissingPackageError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """Debian's docker-registry, empty, on a free port; mark the test `debian("docker-registry", "skopeo")`."""
+    with DockerRegistry(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def nginx_files(tmp_path: Path) -> Iterator[NginxFiles]:
+    """nginx serving a directory; mark the test `debian("nginx-light")`."""
+    with NginxFiles(tmp_path / "nginx") as running:
+        yield running
+
+
+@pytest.fixture
+def podman() -> Iterator[Podman]:
+    """podman with a storage of its own; mark the test `debian("podman")`."""
+    with Podman() as storage:
+        yield storage
+
+
+UpFactory = Callable[..., UpCluster]
+
+
+@pytest.fixture
+def darner_up(tmp_path: Path) -> Iterator[UpFactory]:
+    """Starts `darner up`: `cluster = darner_up(peers=3, env={…})`. Each must stop with 0 on SIGINT and leave nothing running."""
+    clusters: list[UpCluster] = []
+
+    def start(*, peers: int = 2, env: dict[str, str] | None = None, name: str = "up") -> UpCluster:
+        cluster = UpCluster(tmp_path / name, peers=peers, env=env)
+        clusters.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield start
+    complaints = [complaint for cluster in clusters for complaint in _stop(cluster)]
+    assert not complaints, "\n".join(complaints)
+
+
+def _stop(cluster: UpCluster) -> list[str]:
+    code = cluster.stop()
+    left = cluster.kill_leftovers()
+    found = [] if code == 0 else [f"darner up ended with {code} on SIGINT:\n{cluster.log_tail()}"]
+    found += [f"processes were left running: {sorted(left)}"] if left else []
+    found += ["cluster.json was left behind"] if cluster.cluster_file.exists() else []
+    cluster.remove()
+    return found
