@@ -1,0 +1,18 @@
+"""Who may do what: tokens, the principal behind a request, and the vault for what must be stored secret."""
+
+from darner.access.rest import require, router, token_of
+from darner.access.tokens import SCOPES, Principal, TokenRecord, TokenService
+from darner.access.vault import SealError, Vault, create_key_file
+
+__all__ = [
+    "SCOPES",
+    "Principal",
+    "SealError",
+    "TokenRecord",
+    "TokenService",
+    "Vault",
+    "create_key_file",
+    "require",
+    "router",
+    "token_of",
+]
