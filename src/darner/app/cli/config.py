@@ -51,7 +51,9 @@ def show(
     context: typer.Context,
     process: Process = "daemon",
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file to read.")] = None,
-    effective: Annotated[bool, typer.Option("--effective", help="All values, not only those that differ from the default.")] = False,
+    effective: Annotated[
+        bool, typer.Option("--effective", help="All values, not only those that differ from the default.")
+    ] = False,
 ) -> None:
     """Print the values in force and where each came from."""
     options: Globals = context.obj

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("get")(get)
 
 
-def get(  # noqa: PLR0917  (one parameter per flag)
+def get(
     context: typer.Context,
     url: Annotated[str, typer.Argument(help="What to download: http(s)://…")],
     output: Annotated[Path, typer.Option("--output", "-O", help="Where to put it.")],

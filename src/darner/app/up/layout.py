@@ -1,7 +1,7 @@
 """Which processes `darner up` runs, on which ports, with which files. Pure: paths and numbers in, configuration out.
 
-Ports from the base P: manager P (HTTP) and P+1 (gRPC), scheduler P+2; daemon i (the seed is 0) has P+10·(i+1) for upload, +1 mirror,
-+2 metrics, +3 health, +5 vortex.
+Ports from the base P: manager P (HTTP) and P+1 (gRPC), scheduler P+2; daemon i (the seed is 0) has P+10·(i+1) for upload,
++1 mirror, +2 metrics, +3 health, +5 vortex.
 """
 
 import socket

@@ -1,0 +1,231 @@
+"""`darner jobs`: the history, hot and archived alike, and what can be done with a job."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from darner.app.cli.api import ask
+from darner.app.cli.output import ago, get_path, moment, print_json, say, table
+from darner.app.cli.progress import ProgressLine
+from darner.app.cli.run import FAILED, UsageProblem
+from darner.core.errors import DarnerError
+from darner.core.job import END_STATES, DetailState, State
+from darner.kit.units import format_duration, format_size, parse_duration
+
+if TYPE_CHECKING:
+    from darner.client.rest import ManagerRest
+
+JobId = Annotated[int, typer.Argument(metavar="ID")]
+
+
+def build() -> typer.Typer:
+    """The subcommands."""
+    app = typer.Typer(help="Job history, and what can be done with a job.", no_args_is_help=True)
+    for command in (ls, show, watch, cancel, hold, release, rm):
+        app.command(command.__name__)(command)
+    return app
+
+
+def ls(
+    context: typer.Context,
+    state: Annotated[list[str] | None, typer.Option(help="PENDING, SUCCESS, FAILURE, or a detail state; repeatable.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Job type, like preheat.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only jobs made within this time, like 24h.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only jobs with this text in what they are about, or in their error.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+) -> None:
+    """List jobs, newest first."""
+    filters: dict[str, Any] = {"per_page": limit, "type": kind, "text": text}
+    filters |= split_states(state or [])
+    if since:
+        filters["since"] = since
+        _seconds(since)
+    jobs = ask(context, lambda api: api.list_jobs(**{key: value for key, value in filters.items() if value}))
+    if context.obj.json:
+        for job in jobs:
+            print_json(job)
+        return
+    now = time.time()
+    table(
+        ("ID", "TYPE", "STATE", "DETAIL", "CREATED", "TOOK", "FORGOTTEN", "WHAT"),
+        [
+            (
+                job["id"],
+                job["type"],
+                job["state"],
+                job["detail_state"],
+                ago(job["created_at"], now),
+                took(job),
+                forgotten(job, now),
+                job.get("summary") or "",
+            )
+            for job in jobs
+        ],
+    )
+
+
+def show(
+    context: typer.Context,
+    job_id: JobId,
+    events: Annotated[bool, typer.Option("--events", help="With its timeline.")] = False,
+) -> None:
+    """Show one job: what was asked, how it went, when it is forgotten."""
+
+    async def question(api: "ManagerRest") -> dict[str, Any]:
+        job: dict[str, Any] = dict(await api.job(job_id))
+        if events:
+            job["events"] = list(await api.job_events(job_id))
+        return job
+
+    job = ask(context, question)
+    if context.obj.json:
+        print_json(job)
+        return
+    print_job(job)
+    for event in job.get("events", []):
+        say(f"  {moment(event['at'])}  {event['kind']:16} {event.get('message') or ''}".rstrip())
+
+
+def watch(context: typer.Context, job_id: JobId) -> None:
+    """Follow a job to its end; exit 0 only on SUCCESS."""
+    started = time.monotonic()
+    job = follow(context, job_id)
+    if not context.obj.json:
+        print_outcome(job, time.monotonic() - started)
+    if not succeeded(job):
+        raise typer.Exit(FAILED)
+
+
+def cancel(context: typer.Context, job_id: JobId) -> None:
+    """Stop a job."""
+    _one(context, ask(context, lambda api: api.cancel_job(job_id)), f"job {job_id} is being cancelled")
+
+
+def hold(context: typer.Context, job_id: JobId, reason: Annotated[str, typer.Option(help="Why it must be kept.")]) -> None:
+    """Keep a job's record until it is released."""
+    _one(context, ask(context, lambda api: api.hold_job(job_id, reason)), f"job {job_id} is held: {reason}")
+
+
+def release(context: typer.Context, job_id: JobId) -> None:
+    """Give a held job back to the policy."""
+    _one(context, ask(context, lambda api: api.release_job(job_id)), f"job {job_id} is released")
+
+
+def rm(context: typer.Context, job_id: JobId) -> None:
+    """Remove the record of an ended job now."""
+    if not context.obj.yes and not confirm(f"Remove the record of job {job_id} for good?"):
+        raise DarnerError("not removed: a confirmation is needed; answer yes, or give --yes")
+    ask(context, lambda api: api.delete_job(job_id))
+    _one(context, {"removed": job_id}, f"removed job {job_id}")
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; without one the answer is no."""
+    import sys
+
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
+
+
+def follow(context: typer.Context, job_id: int) -> dict[str, Any]:
+    """Show a job's progress until it has ended; returns it. With `--json`, one line per change."""
+    as_json = context.obj.json
+
+    async def question(api: "ManagerRest") -> dict[str, Any]:
+        line = ProgressLine(f"job {job_id}", shown=False if as_json else None)
+        last: object = None
+        job: dict[str, Any] = {}
+        try:
+            async for change in api.watch_job(job_id):
+                job = dict(change)
+                told = {key: job.get(key) for key in ("id", "state", "detail_state", "bytes_done", "bytes_total", "error")}
+                if as_json and told != last:
+                    print_json(told)
+                last = told
+                line.show(job.get("bytes_done") or 0, job.get("bytes_total") or 0)
+        finally:
+            line.close()
+        return job
+
+    return ask(context, question)
+
+
+def succeeded(job: Mapping[str, Any]) -> bool:
+    """Whether the job ended in SUCCESS."""
+    return job.get("state") == State.SUCCESS
+
+
+def print_outcome(job: Mapping[str, Any], seconds: float) -> None:
+    """How it ended, in a line or two."""
+    said = f"job {job['id']}: {job['state']} ({job['detail_state']}) after {format_duration(seconds)}"
+    total = job.get("bytes_total") or 0
+    say(f"{said}, {format_size(total)} in {job.get('part_count') or 0} parts" if total else said)
+    if job.get("error"):
+        say(f"  {job['error']}")
+
+
+def print_job(job: Mapping[str, Any]) -> None:
+    """One job for a person."""
+    now = time.time()
+    say(f"job {job['id']}  {job['type']}  {job['state']} ({job['detail_state']})")
+    lines = [
+        ("what", job.get("summary")),
+        ("error", job.get("error")),
+        ("created", moment(job.get("created_at"))),
+        ("finished", moment(job.get("finished_at"))),
+        ("took", took(job)),
+        ("parts", f"{job.get('part_done', 0)} of {job.get('part_count', 0)} done, {job.get('part_failed', 0)} failed"),
+        ("bytes", f"{format_size(job.get('bytes_done') or 0)} of {format_size(job.get('bytes_total') or 0)}"),
+        ("forgotten", forgotten(job, now)),
+    ]
+    for name, value in lines:
+        if value not in (None, "", "-"):
+            say(f"  {name:10} {value}")
+
+
+def took(job: Mapping[str, Any]) -> str:
+    """How long a job took, or has been running."""
+    from datetime import datetime
+
+    if not job.get("created_at"):
+        return "-"
+    end = datetime.fromisoformat(job["finished_at"]).timestamp() if job.get("finished_at") else time.time()
+    return format_duration(max(end - datetime.fromisoformat(job["created_at"]).timestamp(), 0.0))
+
+
+def forgotten(job: Mapping[str, Any], now: float) -> str:
+    """When the record goes, or why it stays."""
+    at = get_path(job, "retention", "forgotten_at", default=None)
+    if at:
+        return f"{ago(at, now)}"
+    return str(get_path(job, "retention", "reason", default="-"))
+
+
+def split_states(states: list[str]) -> dict[str, list[str]]:
+    """Upstream's words and detail states as the two filters of the API. Raises UsageProblem for anything else."""
+    found: dict[str, list[str]] = {"state": [], "detail_state": []}
+    for text in states:
+        word = text.upper()
+        if word in State.__members__:
+            found["state"].append(word)
+        elif word in DetailState.__members__:
+            found["detail_state"].append(word)
+        else:
+            known = ", ".join([*State.__members__, *(state.value for state in sorted(END_STATES))])
+            raise UsageProblem(f"--state {text}: expected one of {known}, QUEUED, RUNNING, CANCELLING")
+    return found
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageProblem(f"--since: {error}") from None
+
+
+def _one(context: typer.Context, answer: Any, said: str) -> None:  # noqa: ANN401
+    if context.obj.json:
+        print_json(answer)
+    else:
+        say(said)

@@ -1,0 +1,117 @@
+"""`darner preheat`: make a preheat job and watch it."""
+
+import re
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from darner.app.cli.api import ask
+from darner.app.cli.get import check_url, parse_headers
+from darner.app.cli.jobs import follow, print_outcome, succeeded
+from darner.app.cli.output import note, print_json, say
+from darner.app.cli.run import FAILED, UsageProblem
+from darner.core.errors import InvalidInputError
+from darner.core.job import Scope
+from darner.kit.units import parse_duration
+
+TYPES = ("auto", "file", "image")
+SCOPES = tuple(scope.value for scope in Scope)
+_MANIFEST = re.compile(r"^https?://[^/]+/v2/.+/manifests/[^/]+$")
+_BARE_IMAGE = re.compile(r"^[\w.-]+(:\d+)?/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")
+_IMAGE_SCHEMES = ("docker://", "oci://")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("preheat")(preheat)
+
+
+def preheat(
+    context: typer.Context,
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL...", help="Files, or one image (host/repo:tag, docker://…, manifest URL).")
+    ],
+    kind: Annotated[str, typer.Option("--type", help=f"One of {', '.join(TYPES)}.")] = "auto",
+    scope: Annotated[str, typer.Option(help=f"Which hosts: {', '.join(SCOPES)}.")] = Scope.SINGLE_SEED_PEER.value,
+    platform: Annotated[
+        list[str] | None, typer.Option(help="OS/ARCH[/VARIANT] of an image index; repeatable; default: all.")
+    ] = None,
+    username: Annotated[str | None, typer.Option(help="User of the registry.")] = None,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the registry's password from stdin.")] = False,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="Header for the origin, 'Key: value'; repeatable.")
+    ] = None,
+    cluster: Annotated[list[int] | None, typer.Option(help="Cluster id; repeatable; default: all.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Part of the tasks' identity.")] = None,
+    application: Annotated[str | None, typer.Option(help="Part of the tasks' identity.")] = None,
+    timeout: Annotated[str, typer.Option(help="Give the job up after this time.")] = "60m",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return at once.")] = False,
+) -> None:
+    """Push content out before it is needed; watches the job and exits 0 only on SUCCESS."""
+    chosen = choose_type(kind, urls)
+    if scope not in SCOPES:
+        raise UsageProblem(f"--scope {scope}: expected one of {', '.join(SCOPES)}")
+    args: dict[str, Any] = {"type": chosen, "scope": scope, "timeout": _checked_timeout(timeout)}
+    args |= {"url": urls[0]} if chosen == "image" else {"urls": urls}
+    for name, value in (("tag", tag), ("application", application), ("username", username)):
+        if value is not None:
+            args[name] = value
+    if platform:
+        args["platforms" if len(platform) > 1 else "platform"] = platform if len(platform) > 1 else platform[0]
+    if header:
+        args["headers"] = dict(parse_headers(header))
+    if password_stdin:
+        args["password"] = _password(username)
+    body = {"type": "preheat", "args": args, "scheduler_cluster_ids": cluster or []}
+    job = ask(context, lambda api: api.create_job(body))
+    if no_wait:
+        print_json(job) if context.obj.json else say(str(job["id"]))
+        return
+    if not context.obj.json:
+        note(f"job {job['id']}: preheat of {job.get('summary') or urls[0]}")
+    started = time.monotonic()
+    ended = follow(context, job["id"])
+    if not context.obj.json:
+        print_outcome(ended, time.monotonic() - started)
+    if not succeeded(ended):
+        raise typer.Exit(FAILED)
+
+
+def choose_type(kind: str, urls: list[str]) -> str:
+    """`file` or `image`. Raises UsageProblem or InvalidInputError when the URLs do not fit."""
+    if kind not in TYPES:
+        raise UsageProblem(f"--type {kind}: expected one of {', '.join(TYPES)}")
+    if kind == "auto":
+        kind = "image" if all(looks_like_image(url) for url in urls) else "file"
+    if kind == "image" and len(urls) != 1:
+        raise UsageProblem("an image preheat takes one image; make one job per image")
+    if kind == "file":
+        for url in urls:
+            check_url(url)
+    elif not looks_like_image(urls[0]):
+        raise InvalidInputError(
+            f"{urls[0]!r} is not an image; expected host/repo:tag, docker://host/repo:tag or https://host/v2/repo/manifests/tag",
+            field="url",
+        )
+    return kind
+
+
+def looks_like_image(url: str) -> bool:
+    """Whether it can only be an image."""
+    return url.startswith(_IMAGE_SCHEMES) or bool(_MANIFEST.match(url) or _BARE_IMAGE.match(url))
+
+
+def _password(username: str | None) -> str:
+    if not username:
+        raise UsageProblem("--password-stdin needs --username")
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _checked_timeout(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise UsageProblem(f"--timeout: {error}") from None
+    return text
