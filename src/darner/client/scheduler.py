@@ -10,8 +10,7 @@ from typing import Any
 
 from dragonfly_api import scheduler_pb2, scheduler_pb2_grpc
 
-from darner.client import calls
-from darner.client.channel import bearer, open_channel
+from darner.client.calls import Connection
 from darner.core.announce import Announced, SchedulerAnswer
 from darner.core.host import Host
 from darner.core.secret import Secret
@@ -26,25 +25,24 @@ class SchedulerClient:
     def __init__(self, address: str, *, token: Secret | None = None) -> None:
         """Connects on first use. Raises InvalidInputError for an address of another form."""
         self.address = address
-        self._channel = open_channel(address)
-        self._metadata = bearer(token)
-        self._stub: Any = scheduler_pb2_grpc.SchedulerStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connection = Connection(address, token=token)
+        self._stub: Any = scheduler_pb2_grpc.SchedulerStub(self._connection.channel)  # type: ignore[no-untyped-call]
 
     async def healthy(self) -> bool:
         """Whether it answers that it serves, within three seconds."""
-        return await calls.healthy(self._channel, metadata=self._metadata)
+        return await self._connection.healthy()
 
     async def announce_host(self, host: Host, interval_s: float) -> None:
         """Tell that this host is there and will say so again after `interval_s`."""
         request = scheduler_pb2.AnnounceHostRequest(host=host_to_pb(host), interval=to_duration(interval_s))
-        await calls.unary(self._stub.AnnounceHost, request, metadata=self._metadata)
+        await self._connection.unary(self._stub.AnnounceHost, request)
 
     async def announce_peer(self, messages: AsyncIterator[Announced]) -> AsyncGenerator[SchedulerAnswer, None]:
         """Send messages of one peer and yield the answers as they come; ends when the scheduler ends the call.
 
         Whoever stops reading early closes the iterator (`contextlib.aclosing`), which cancels the call. Raises DarnerError.
         """
-        answers = calls.dialogue(self._stub.AnnouncePeer, messages, announced_to_pb, answer_from_pb, metadata=self._metadata)
+        answers = self._connection.dialogue(self._stub.AnnouncePeer, messages, announced_to_pb, answer_from_pb)
         async with aclosing(answers):
             async for answer in answers:
                 yield answer
@@ -52,24 +50,24 @@ class SchedulerClient:
     async def stat_task(self, host_id: str, task_id: str) -> TaskInfo:
         """What the scheduler knows of a task. Raises NotFoundError."""
         request = scheduler_pb2.StatTaskRequest(host_id=host_id, task_id=task_id)
-        return task_from_pb(await calls.unary(self._stub.StatTask, request, metadata=self._metadata))
+        return task_from_pb(await self._connection.unary(self._stub.StatTask, request))
 
     async def delete_task(self, host_id: str, task_id: str) -> None:
         """Tell that the host no longer holds the task."""
         request = scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=task_id)
-        await calls.unary(self._stub.DeleteTask, request, metadata=self._metadata)
+        await self._connection.unary(self._stub.DeleteTask, request)
 
     async def list_hosts(self, type: int | None = None) -> list[Host]:  # noqa: A002  (upstream's name)
         """The hosts known, all or those of one type."""
         request = scheduler_pb2.ListHostsRequest(type=type)
-        response = await calls.unary(self._stub.ListHosts, request, metadata=self._metadata)
+        response = await self._connection.unary(self._stub.ListHosts, request)
         return [host_from_pb(host) for host in response.hosts]
 
     async def delete_host(self, host_id: str) -> None:
         """Tell that the host leaves."""
         request = scheduler_pb2.DeleteHostRequest(host_id=host_id)
-        await calls.unary(self._stub.DeleteHost, request, metadata=self._metadata)
+        await self._connection.unary(self._stub.DeleteHost, request)
 
     async def close(self) -> None:
         """End the connection and every call on it."""
-        await self._channel.close()
+        await self._connection.close()

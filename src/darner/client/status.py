@@ -100,21 +100,33 @@ def trailers_of(error: DarnerError) -> tuple[tuple[str, str | bytes], ...]:
     return tuple(trailers)
 
 
-def error_of(failure: grpc.RpcError) -> DarnerError:
-    """The DarnerError that a failed call tells. Never raises, whatever the other side put into its trailers."""
+def error_of(failure: grpc.RpcError, *, address: str = "the other side") -> DarnerError:
+    """The DarnerError that a failed call to `address` tells. Never raises, whatever the other side put into its trailers."""
     code = failure.code() if hasattr(failure, "code") else _Code.UNKNOWN
-    message = (failure.details() if hasattr(failure, "details") else None) or f"the call failed with {code.name}"
+    text = (failure.details() if hasattr(failure, "details") else None) or ""
     trailers = {str(key): value for key, value in (_trailing(failure) or ())}
     details = trailers.get(DETAILS_KEY)
-    if isinstance(details, bytes):
-        origin = origin_error_from_details(details)
-        if origin is not None:
-            return origin
+    origin = origin_error_from_details(details) if isinstance(details, bytes) else None
+    if origin is not None:
+        return origin
+    kind = trailers.get(KIND_KEY)
+    if kind == OriginError.kind:
+        return OriginError(text)
     field = trailers.get(FIELD_KEY)
-    told = _ERROR_OF_KIND.get(str(trailers.get(KIND_KEY)))
-    if told is None:
-        told = OriginError if trailers.get(KIND_KEY) == OriginError.kind else _ERROR_OF_CODE.get(code, DarnerError)
-    return told(message) if told is OriginError else told(message, field=str(field) if field else None)
+    if kind is not None:
+        return _ERROR_OF_KIND.get(str(kind), DarnerError)(text, field=str(field) if field else None)
+    return _ERROR_OF_CODE.get(code, DarnerError)(_explained(code, text, address))
+
+
+def _explained(code: grpc.StatusCode, text: str, address: str) -> str:
+    """What grpc says of itself names neither whom it called nor what to do."""
+    if code is _Code.UNAVAILABLE:
+        return f"{address} does not answer; is it running? ({text})"
+    if code is _Code.DEADLINE_EXCEEDED:
+        return f"{address} did not answer in time ({text})"
+    if code is _Code.UNIMPLEMENTED:
+        return f"{address} does not know this call ({text})"
+    return text or f"the call to {address} failed with {code.name}"
 
 
 def _trailing(failure: grpc.RpcError) -> tuple[tuple[str, str | bytes], ...] | None:
