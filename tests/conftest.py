@@ -1,13 +1,13 @@
 """What all tests share: Debian packages on demand, real servers on free ports, and a whole Darner through its command line."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from darner.testing import debian
-from darner.testing.cluster import UpCluster
+from darner.testing.cluster import UpCluster, UpFactory
 from darner.testing.programs import DockerRegistry, NginxFiles, Podman
 
 
@@ -43,15 +43,12 @@ def podman() -> Iterator[Podman]:
         yield storage
 
 
-UpFactory = Callable[..., UpCluster]
-
-
 @pytest.fixture
 def darner_up(tmp_path: Path) -> Iterator[UpFactory]:
     """Starts `darner up`: `cluster = darner_up(peers=3, env={…})`. Each must stop with 0 on SIGINT and leave nothing running."""
     clusters: list[UpCluster] = []
 
-    def start(*, peers: int = 2, env: dict[str, str] | None = None, name: str = "up") -> UpCluster:
+    def start(*, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up") -> UpCluster:
         cluster = UpCluster(tmp_path / name, peers=peers, env=env)
         clusters.append(cluster)
         cluster.start()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from darner.testing.ports import free_port_base
 
@@ -220,6 +220,13 @@ class UpCluster:
         except subprocess.TimeoutExpired:
             return -1
 
+    def kill(self, pid: int) -> None:
+        """`kill -9` of one process that `cluster.json` names. Raises ClusterError for any other."""
+        if pid not in self.facts.pids:
+            message = f"{pid} is no process of this cluster"
+            raise ClusterError(message)
+        os.kill(pid, signal.SIGKILL)
+
     def kill_everything(self) -> None:
         """`kill -9` of `up` first, then of all it started, as a power cut would."""
         if self.cluster_file.exists():
@@ -231,7 +238,7 @@ class UpCluster:
 
     def kill_leftovers(self) -> set[int]:
         """`kill -9` what is still there of the processes this cluster has started; which ones were."""
-        left = {pid for pid in self._seen_pids if _is_darner(pid)} | self._session()
+        left = {pid for pid in self._seen_pids if _is_darner(pid)} | self._named()
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -254,17 +261,17 @@ class UpCluster:
         self.out_file.unlink(missing_ok=True)
         self.err_file.unlink(missing_ok=True)
 
-    def _session(self) -> set[int]:
-        """Live processes of the session that `up` leads: also those that `cluster.json` never named."""
-        if self._process is None:
-            return set()
-        found = set()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                state = _stat(int(entry.name))
-                if state and state[3] == str(self._process.pid) and state[0] != "Z":
-                    found.add(int(entry.name))
-        return found
+    def _named(self) -> set[int]:
+        """Live processes whose command line names this data directory: also those that `cluster.json` never named."""
+        pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - {os.getpid()}
+        return {pid for pid in pids if _is_darner(pid) and f"{self.data_dir}/config/".encode() in _command_line(pid)}
+
+
+class UpFactory(Protocol):
+    """What the fixture `darner_up` gives: starts a cluster that the fixture stops and judges at the end."""
+
+    def __call__(self, *, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up") -> UpCluster:
+        """A running cluster in a directory of this name."""
 
 
 def parse_documents(text: str) -> list[Any]:
@@ -293,7 +300,11 @@ def _alive(pid: int) -> bool:
 
 def _is_darner(pid: int) -> bool:
     """Whether this process is (still) ours: a process id may have been given to another program since."""
+    return _alive(pid) and b"darner" in _command_line(pid)
+
+
+def _command_line(pid: int) -> bytes:
     try:
-        return _alive(pid) and b"darner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
+        return b""

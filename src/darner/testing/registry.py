@@ -48,7 +48,8 @@ class SmallRegistry:
         tls_dir: Path | None = None,
         log_file: Path | None = None,
     ) -> None:
-        """`tls_dir`: serve HTTPS with a new authority whose files lie there (`.ca_file`)."""
+        """`tls_dir`: serve HTTPS with a new authority whose files lie there (`.ca_file`). `bytes_per_s` may be set: 0 is no limit."""
+        self.bytes_per_s = 0.0
         self._auth: Auth = auth
         text = password.reveal() if isinstance(password, Secret) else password
         self._basic = "Basic " + base64.b64encode(f"{username}:{text}".encode()).decode()
@@ -183,7 +184,7 @@ class SmallRegistry:
             except InvalidInputError:
                 return Reply.of(b"", status=416, header={**header, "Content-Range": f"bytes */{size}"})
             header["Content-Range"] = span.content_range(size)
-        return Reply(status=status, header=header, body=_read(path, span), length=span.length)
+        return Reply(status=status, header=header, body=_read(path, span), length=span.length, bytes_per_s=self.bytes_per_s)
 
 
 def _digest(body: bytes) -> str:
