@@ -11,7 +11,7 @@ from darner.store.files import full_disk_errors
 
 
 class TaskFile:
-    """An open content file; while it is open its task is not evicted. `with` or `close()` gives it back. Use positional I/O on `fd`."""
+    """An open content file; while it is open its task is not evicted. `with` or `close()` ends that. Use positional I/O on `fd`."""
 
     def __init__(self, fd: int, path: Path, released: Callable[[], None]) -> None:
         """Own `fd`; `released` is called once at close."""

@@ -33,7 +33,9 @@ CREATE TABLE piece (
   PRIMARY KEY (task_id, number)) WITHOUT ROWID;
 CREATE TABLE leftover (path TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-_TASK_COLUMNS = "id, url, content_length, piece_length, response_header, digest, created_at, updated_at, used_at, prefetched_at, failed_at, finished_at"
+_TASK_FACTS = "id, url, content_length, piece_length, response_header, digest"
+_TASK_TIMES = "created_at, updated_at, used_at, prefetched_at, failed_at, finished_at"
+_TASK_COLUMNS = f"{_TASK_FACTS}, {_TASK_TIMES}"
 _PUT_TASK = f"INSERT OR REPLACE INTO task ({_TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  (constants)
 _PUT_PIECE = "INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?,?)"
 _log = get_logger("store")
