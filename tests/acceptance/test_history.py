@@ -37,7 +37,7 @@ def test_a_preheat_is_told_in_the_history_until_six_hours_after_its_end(shared_c
     assert len(kinds) >= 2, kinds
     times = [moment(event["at"]) for event in shown["events"]]
     assert times == sorted(times)
-    finished, forgotten = moment(shown["finished_at"]), moment(shown["forgotten_at"])
+    finished, forgotten = moment(shown["finished_at"]), moment(shown["retention"]["forgotten_at"])
     assert abs(forgotten - finished - KEPT) < timedelta(seconds=1)
     for_people = shared_cluster.run("jobs", "show", str(listed["id"]), "--events")
     assert for_people.returncode == 0

@@ -30,12 +30,12 @@ def origin() -> Iterator[CountingOrigin]:
 
 
 def assert_complains(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """It ended with this code and said why in one paragraph, on stderr alone."""
+    """It ended with this code and said why on stderr, in one line; wrong usage may show the usage too."""
     said = done.stderr.strip()
     assert done.returncode == code, (done.returncode, said, done.stdout)
     assert "Traceback" not in said
     assert said, "no reason was given"
-    assert "\n\n" not in said, said
+    assert code == USAGE or "\n" not in said, said
     missing = [word for word in words if word.lower() not in said.lower()]
     assert not missing, f"{missing} not in: {said}"
 

@@ -48,7 +48,7 @@ class SmallRegistry:
         tls_dir: Path | None = None,
         log_file: Path | None = None,
     ) -> None:
-        """`tls_dir`: serve HTTPS with a new authority whose files lie there (`.ca_file`). `bytes_per_s` may be set: 0 is no limit."""
+        """`tls_dir`: serve HTTPS with a new authority whose files lie there (`.ca_file`). Set `bytes_per_s` to slow it down."""
         self.bytes_per_s = 0.0
         self._auth: Auth = auth
         text = password.reveal() if isinstance(password, Secret) else password
