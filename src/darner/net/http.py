@@ -4,7 +4,7 @@ from darner.net.exchange import Pace
 from darner.net.pool import HttpPool, PoolSettings, Reply
 from darner.net.proxy import Proxy, ProxySettings
 from darner.net.redirect import MAX_REDIRECTS, REDIRECT_STATUSES, next_hop
-from darner.net.session import GuardedSession, open_session
+from darner.net.session import GuardedSession, SessionReply, SessionSettings, open_session
 from darner.net.target import Target, without_userinfo
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "Proxy",
     "ProxySettings",
     "Reply",
+    "SessionReply",
+    "SessionSettings",
     "Target",
     "next_hop",
     "open_session",

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from darner.core.errors import ForbiddenAddressError
 from darner.core.task import Headers
@@ -62,6 +63,31 @@ class _GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
+class SessionReply:
+    """An answer whose body has not been read yet; nothing is decompressed. Errors while reading are ours."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """`header` joins repeated headers by commas, `header_items` has each as it came. `url` is the final one."""
+        self._response = response
+        self.status, self.reason, self.url = response.status, response.reason or "", str(response.url)
+        self.header_items = tuple(response.headers.items())
+        self.header = Headers()
+        for name, value in self.header_items:
+            known = next((each for each in self.header if each.lower() == name.lower()), name)
+            self.header[known] = f"{self.header[known]}, {value}" if known in self.header else value
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """The body in chunks of at most `size` bytes, as they come. Raises NetError if it breaks off."""
+        while chunk := await self._read_some(size):
+            yield chunk
+
+    async def _read_some(self, size: int) -> bytes:
+        try:
+            return await self._response.content.read(size)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _mapped(error, self._response.url.authority) from error
+
+
 class GuardedSession:
     """Requests by our rules. Made by `open_session`."""
 
@@ -92,17 +118,13 @@ class GuardedSession:
     @asynccontextmanager
     async def request(
         self, method: str, url: str, header: Headers, *, body: Body = None, insecure: bool = False, follow: bool = True
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator["SessionReply"]:
         """One request. With `follow`, redirects of GET and HEAD are followed by our rule.
 
-        The body of the answer is read from what is yielded; errors while doing so are mapped too. Raises
-        ForbiddenAddressError, NetError, InvalidInputError.
+        Raises ForbiddenAddressError, NetError, InvalidInputError.
         """
-        try:
-            async with await self._follow(method, url, header, body=body, insecure=insecure, follow=follow) as response:
-                yield response
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _mapped(error, Target.parse(url).authority) from error
+        async with await self._follow(method, url, header, body=body, insecure=insecure, follow=follow) as response:
+            yield SessionReply(response)
 
     async def _follow(
         self, method: str, url: str, header: Headers, *, body: Body, insecure: bool, follow: bool
@@ -117,12 +139,9 @@ class GuardedSession:
         raise too_many_redirects(url)
 
     async def _send(self, method: str, url: str, header: Headers, body: Body, insecure: bool) -> aiohttp.ClientResponse:
-        from yarl import URL
-
         target = Target.parse(url)
         proxy = self._proxies.find(target.scheme, target.host, target.port)
-        literal_or_proxied = check_name if proxy else None
-        if literal_or_proxied:
+        if proxy is not None:
             check_name(target.host, self._settings.policy)
         try:
             return await self._session.request(
