@@ -5,6 +5,7 @@ answers, show its log when it does not, stop by its own process id.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ from darner.testing.ports import free_port
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 20.0
+_QUIET_S = 0.1
 _SHOWN_LOG = 3000
 _GORILLA = re.compile(r'\S+ \S+ \S+ \[[^\]]+\] "(?P<method>\S+) (?P<path>\S+) [^"]*" (?P<status>\d+) (?P<bytes>\d+)')
 
@@ -131,7 +133,7 @@ class DockerRegistry:
 
     def hits(self) -> list[Hit]:
         """The access log so far."""
-        found = (_GORILLA.match(line) for line in self._log_file.read_text(errors="replace").splitlines())
+        found = (_GORILLA.match(line) for line in _settled(self._log_file).splitlines())
         return [
             Hit(method=m["method"], path=m["path"].partition("?")[0], status=int(m["status"]), body_bytes=int(m["bytes"]))
             for m in found
@@ -167,7 +169,7 @@ class NginxFiles:
     def __enter__(self) -> Self:
         self.files.mkdir(parents=True)
         config = self._directory / "nginx.conf"
-        config.write_text(_NGINX.format(directory=self._directory, port=self.port))
+        config.write_text(_NGINX.format(directory=self._directory, port=self.port, user=_nginx_user()))
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"  # sbin is not on everybody's path
         self._child = Child(
             [nginx, "-p", self._directory, "-c", config, "-e", self._directory / "error.log"], self._directory / "out.log"
@@ -185,15 +187,20 @@ class NginxFiles:
 
     def hits(self) -> list[Hit]:
         """The access log so far."""
-        path = self._directory / "access.log"
-        return [Hit(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        return [Hit(**json.loads(line)) for line in _settled(self._directory / "access.log").splitlines()]
 
     def body_bytes(self) -> int:
         """Body bytes sent in all, also by exchanges that were broken off."""
         return sum(hit.body_bytes for hit in self.hits())
 
 
+def _nginx_user() -> str:
+    """Started by root, its workers would become another user, who may not read a test's directory."""
+    return "user root;" if os.geteuid() == 0 else ""
+
+
 _NGINX = """
+{user}
 daemon off;
 worker_processes 1;
 pid {directory}/nginx.pid;
@@ -229,6 +236,16 @@ class Podman:
         storage = ["--root", f"{self._directory}/r", "--runroot", f"{self._directory}/n", "--storage-driver", "vfs"]
         command = ["podman", *storage, *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, input=text_in)
+
+
+def _settled(path: Path) -> str:
+    """A log once it has stopped growing: servers write a line only after the client has its last byte."""
+    text, before = "", None
+    while text != before:
+        before = text
+        time.sleep(_QUIET_S)
+        text = path.read_text(errors="replace") if path.exists() else ""
+    return text
 
 
 def run(command: Sequence[str | Path], *, timeout_s: float = 300.0) -> str:
