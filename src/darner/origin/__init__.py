@@ -7,12 +7,14 @@ exactly what was asked for: another range, too many or too few bytes, content th
 from darner.origin.config import OriginConfig
 from darner.origin.errors import FetchStoppedError, OriginChangedError
 from darner.origin.http import HttpOrigin
+from darner.origin.memory import MemoryOrigin
 from darner.origin.ports import Origin, OriginRequest, OriginStat
 from darner.origin.registry import OriginRegistry, http_origins
 
 __all__ = [
     "FetchStoppedError",
     "HttpOrigin",
+    "MemoryOrigin",
     "Origin",
     "OriginChangedError",
     "OriginConfig",
