@@ -63,7 +63,8 @@ def origin_of(url: str) -> str:
 def redacted(url: str) -> str:
     """The URL without user, password and query values: what a log may show."""
     parsed = parse_url(url)
-    parsed.username = parsed.password = ""
+    if parsed.username or parsed.password:  # the setters refuse URLs that cannot have a user, like file:
+        parsed.username = parsed.password = ""
     if parsed.search:
         parsed.search = "?" + "&".join(f"{key}=" for key, _ in URLSearchParams(parsed.search).items())
     return str(parsed.href)
