@@ -23,7 +23,6 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
     ("grpc.keepalive_time_ms", 300_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # The least backoff is also the time a connection attempt may take.

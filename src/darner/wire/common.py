@@ -39,6 +39,7 @@ __all__ = [
     "host_from_pb",
     "host_to_pb",
     "piece_from_pb",
+    "piece_into_pb",
     "piece_to_pb",
     "pieces_from_pb",
     "range_from_pb",
@@ -232,17 +233,21 @@ def _host_type(value: int) -> HostType:
 
 def piece_to_pb(piece: Piece, *, content: bytes | None = None) -> common_pb2.Piece:
     """A Piece message; cost and created_at are always set, as Go demands. The digest passes as given."""
-    return common_pb2.Piece(
-        number=piece.number,
-        parent_id=piece.parent_id or None,
-        offset=piece.offset,
-        length=piece.length,
-        digest=piece.digest,
-        content=content,
-        traffic_type=piece.traffic_type.value,  # type: ignore[arg-type]
-        cost=to_duration(piece.cost_s),
-        created_at=to_timestamp(piece.created_at),
-    )
+    message = common_pb2.Piece()
+    piece_into_pb(message, piece, content=content)
+    return message
+
+
+def piece_into_pb(message: common_pb2.Piece, piece: Piece, *, content: bytes | None = None) -> None:
+    """Fill a fresh Piece message where it lies: copying one with its content (up to 64 MiB) would double the work."""
+    message.number, message.offset, message.length, message.digest = piece.number, piece.offset, piece.length, piece.digest
+    if piece.parent_id:
+        message.parent_id = piece.parent_id
+    message.traffic_type = piece.traffic_type.value  # type: ignore[assignment]
+    if content is not None:
+        message.content = content
+    message.cost.CopyFrom(to_duration(piece.cost_s))
+    message.created_at.CopyFrom(to_timestamp(piece.created_at))
 
 
 def piece_from_pb(message: common_pb2.Piece) -> Piece:

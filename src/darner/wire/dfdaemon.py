@@ -11,6 +11,7 @@ from darner.core.task import Headers, LocalTask
 from darner.wire.common import (
     from_timestamp,
     piece_from_pb,
+    piece_into_pb,
     piece_to_pb,
     pieces_from_pb,
     range_from_pb,
@@ -25,8 +26,7 @@ def event_to_pb(event: DownloadEvent) -> dfdaemon_pb2.DownloadTaskResponse:
     if isinstance(event.what, DownloadStarted):
         response.download_task_started_response.CopyFrom(_started_to_pb(event.what))
     else:
-        piece = piece_to_pb(event.what.piece, content=event.what.content)
-        response.download_piece_finished_response.piece.CopyFrom(piece)
+        piece_into_pb(response.download_piece_finished_response.piece, event.what.piece, content=event.what.content)
     return response
 
 

@@ -1,6 +1,7 @@
 """Every codec gives back what it was given, whatever the values."""
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 from dragonfly_api import scheduler_pb2
@@ -245,6 +246,18 @@ def through_the_wire(message: Any) -> Any:
 @given(DOWNLOADS)
 def test_a_download_comes_back_as_it_went(download: Download) -> None:
     assert common.download_from_pb(through_the_wire(common.download_to_pb(download))) == download
+
+
+@given(DOWNLOADS, DOWNLOADS)
+def test_what_a_download_says_wins_over_what_it_carries(download: Download, other: Download) -> None:
+    carried = common.download_to_pb(other).SerializeToString()
+    assert common.download_from_pb(common.download_to_pb(replace(download, carried=carried))) == download
+
+
+@given(HOSTS, HOSTS)
+def test_what_a_host_says_wins_over_what_it_carries(host: Host, other: Host) -> None:
+    carried = common.host_to_pb(other).SerializeToString()
+    assert common.host_from_pb(common.host_to_pb(replace(host, carried=carried))) == host
 
 
 @given(HOSTS)
