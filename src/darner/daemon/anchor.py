@@ -1,0 +1,76 @@
+"""What the scheduler vouches for: digests from the peer which read the origin (BLAKE3, or CRC-32 from upstream's peers).
+
+A parent proves nothing by its own digest. A piece that has just been offered may be ahead of its digest, so the scheduler is
+asked again for a short while. For a task without any vouched piece the parent's own CRC-32 must do.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from darner.core.errors import DarnerError, DigestMismatchError
+from darner.core.progress import FetchedPiece
+from darner.core.task import TaskInfo
+from darner.kit.clock import Clock
+
+PATIENCE_S = 2.0
+FIRST_PATIENCE_S = 0.3
+"""Waited once per download when the scheduler vouches for no piece at all."""
+REFRESH_S = 0.1
+
+
+class Anchor:
+    """The digests of one task, refreshed when one is missing; concurrent questions share one answer."""
+
+    def __init__(self, ask: Callable[[], Awaitable[TaskInfo]], clock: Clock) -> None:
+        """`ask` asks the scheduler for the task."""
+        self._ask = ask
+        self._clock = clock
+        self._digests: dict[int, str] = {}
+        self._lock = asyncio.Lock()
+        self._asked_at: float | None = None
+        self._first_patience_s = FIRST_PATIENCE_S
+        self.content_length: int | None = None
+
+    async def digest_of(self, number: int) -> str | None:
+        """The vouched digest of a piece, or None if nobody vouches for it."""
+        started = self._clock.monotonic()
+        while number not in self._digests:
+            if not await self.refresh(unless=number):
+                return None
+            patience_s = PATIENCE_S if self._digests else self._first_patience_s
+            if number not in self._digests and self._clock.monotonic() - started >= patience_s:
+                self._first_patience_s = 0.0
+                return None
+        return self._digests[number]
+
+    async def refresh(self, *, unless: int | None = None) -> bool:
+        """Ask the scheduler, at most every REFRESH_S seconds; False if it did not answer. Not if piece `unless` is known by now."""
+        async with self._lock:
+            if unless in self._digests:
+                return True
+            now = self._clock.monotonic()
+            if self._asked_at is not None and now - self._asked_at < REFRESH_S:
+                await self._clock.sleep(REFRESH_S - (now - self._asked_at))
+            self._asked_at = self._clock.monotonic()
+            try:
+                info = await self._ask()
+            except DarnerError:
+                return False
+            self.content_length = info.content_length if info.content_length is not None else self.content_length
+            self._digests.update({piece.number: piece.digest for piece in info.pieces if piece.digest})
+            return True
+
+    def contradicts(self, number: int, *, crc32: int, blake3: bytes) -> bool:
+        """Whether a piece that was kept from an earlier time is another than the one vouched for now."""
+        algorithm, _, value = self._digests.get(number, "").partition(":")
+        found = {"blake3": blake3.hex() or value, "crc32": str(crc32)}.get(algorithm, value)
+        return found != value
+
+    async def judge(self, number: int, fetched: FetchedPiece) -> None:
+        """Raise DigestMismatchError if the bytes are not those that were vouched for."""
+        wanted = await self.digest_of(number)
+        algorithm, _, value = (wanted or "").partition(":")
+        found = {"blake3": fetched.blake3.hex(), "crc32": str(fetched.crc32)}.get(algorithm, value)
+        if found != value:
+            message = f"piece {number} is not what the origin sent: the scheduler has {wanted}, the bytes give {algorithm}:{found}"
+            raise DigestMismatchError(message)
