@@ -20,6 +20,7 @@ from darner.net.errors import ConnectionLostError, NetError, StoppedError, net_e
 SLICE_S = 0.25
 HEAD_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
+FIRST_BYTES = 8 * 1024
 _NO_BODY = frozenset({204, 304})
 
 ShouldStop = Callable[[], bool]
@@ -52,7 +53,7 @@ class Exchange:
         self._spare = memoryview(b"")
         self._left: int | None = 0
         self._keep_alive = False
-        self._received = False
+        self._received = self._begun = False
         self._waited_s, self._waited_bytes = 0.0, 0
         sock.settimeout(SLICE_S)
 
@@ -83,6 +84,7 @@ class Exchange:
                 raise NetError(f"{self._where} broke the rules of HTTP (no head)")
 
     def _begin(self, response: h11.Response, method: str) -> Head:
+        self._begun = True
         header = Headers()
         for raw_name, raw_value in response.headers.raw_items():
             name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
@@ -137,7 +139,8 @@ class Exchange:
     def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         try:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
-                buffer = bytearray(CHUNK_BYTES)
+                # a head is short, and what comes with it of the body is copied twice: read little until it is here
+                buffer = bytearray(CHUNK_BYTES if self._begun else FIRST_BYTES)
                 count = self._receive(memoryview(buffer))
                 if not count and not self._received:
                     raise ConnectionLostError(f"{self._where} closed the connection without an answer")
