@@ -1,0 +1,310 @@
+"""Client of the manager over HTTP, for the command line and for workers.
+
+Flows in and out: JSON objects for people's commands, values of `core.work` for workers. Errors are DarnerErrors with the manager's
+own sentence; a manager that does not answer is an UnavailableError naming its URL. The token goes to this one manager only.
+"""
+
+import asyncio
+import ipaddress
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+
+from darner.core.errors import (
+    ConflictError,
+    DarnerError,
+    DeniedError,
+    InvalidInputError,
+    NotFoundError,
+    StorageFullError,
+    TimedOutError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from darner.core.secret import Secret
+from darner.core.work import PartOrder, SeenHost, Verdict, WorkReport, order_from_json, report_to_json
+from darner.kit.retry import backoff
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+LEASE_WAIT_S = 20.0
+STREAM_SILENCE_S = 45.0
+RECONNECT_FOR_S = 60.0
+ERROR_OF_STATUS: Mapping[int, type[DarnerError]] = {
+    400: InvalidInputError,
+    401: UnauthenticatedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    412: ConflictError,
+    422: InvalidInputError,
+    429: UnavailableError,
+    502: UnavailableError,
+    503: UnavailableError,
+    504: TimedOutError,
+    507: StorageFullError,
+}
+Json = dict[str, Any]
+
+
+class ManagerRest:  # size: one method per question; each is a line or two
+    """One manager at `http://host:port`. Make and use it within one event loop."""
+
+    def __init__(self, base_url: str, token: Secret | None = None) -> None:
+        """Connects on first use. Raises InvalidInputError for something that is no http URL."""
+        try:
+            url = httpx.URL(base_url)
+        except httpx.InvalidURL:
+            url = httpx.URL("")
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise InvalidInputError(
+                f"{base_url!r} is not a manager's URL; expected something like http://host:8080", field="manager"
+            )
+        self.base_url = base_url.rstrip("/")
+        headers = {"Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        # A proxy of the environment is for the world outside, never for this machine.
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, headers=headers, timeout=timeout, trust_env=not _is_loopback(url.host), follow_redirects=False
+        )
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._http.aclose()
+
+    async def healthy(self) -> bool:
+        """Whether the manager answers that it is there. Never raises."""
+        try:
+            return (await self._http.get("/healthy")).is_success
+        except httpx.HTTPError:
+            return False
+
+    # Jobs.
+
+    async def create_job(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Create a job from upstream's envelope; the job as it is then."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return _object(await self._ask("POST", "/api/v1/jobs", body=body, headers=headers))
+
+    async def list_jobs(self, **filters: Any) -> list[Json]:  # noqa: ANN401
+        """A page of jobs, newest first; filters as in `GET /api/v1/jobs`."""
+        return _objects(await self._ask("GET", "/api/v1/jobs", query=filters))
+
+    async def job(self, job_id: int) -> Json:
+        """One job."""
+        return _object(await self._ask("GET", f"/api/v1/jobs/{job_id}"))
+
+    async def job_parts(self, job_id: int) -> list[Json]:
+        """All parts of a job, with their hosts."""
+        return await self._all(f"/api/v1/jobs/{job_id}/parts")
+
+    async def job_events(self, job_id: int) -> list[Json]:
+        """A job's timeline so far."""
+        return await self._all(f"/api/v1/jobs/{job_id}/events")
+
+    async def cancel_job(self, job_id: int) -> Json:
+        """Ask to stop a job."""
+        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:cancel"))
+
+    async def retry_job(self, job_id: int) -> Json:
+        """A new job like an ended one."""
+        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:retry"))
+
+    async def hold_job(self, job_id: int, reason: str) -> Json:
+        """Keep a job's record."""
+        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:hold", body={"reason": reason}))
+
+    async def release_job(self, job_id: int) -> Json:
+        """Give a job's record back to the policy."""
+        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:release"))
+
+    async def delete_job(self, job_id: int) -> None:
+        """Remove the record of an ended job."""
+        await self._ask("DELETE", f"/api/v1/jobs/{job_id}")
+
+    async def watch_job(self, job_id: int) -> AsyncGenerator[Json, None]:
+        """The job whenever it changed, the last one as it ended. A manager that restarts meanwhile is waited for, a minute."""
+        waits, lost_at = backoff(first_s=0.2, cap_s=2.0), None
+        while True:
+            try:
+                async with aclosing(self._frames(f"/api/v1/jobs/{job_id}/events")) as frames:
+                    async for kind, data in frames:
+                        lost_at = None
+                        if kind == "job":
+                            yield data
+                        elif kind == "end":
+                            return
+            except UnavailableError:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > RECONNECT_FOR_S:
+                    raise
+            await asyncio.sleep(next(waits))
+
+    # Retention.
+
+    async def retention_policy(self) -> Json:
+        """The policy in force."""
+        return _object(await self._ask("GET", "/api/v1/retention/policy"))
+
+    async def set_retention_policy(self, keep: str, reason: str = "") -> Json:
+        """Keep records of ended jobs that long."""
+        return _object(await self._ask("PUT", "/api/v1/retention/policy", body={"keep": keep, "reason": reason}))
+
+    async def retention_status(self) -> Json:
+        """What the sweeper does and did."""
+        return _object(await self._ask("GET", "/api/v1/retention/status"))
+
+    async def run_retention(self, *, dry_run: bool = False) -> Json:
+        """Sweep now."""
+        return _object(await self._ask("POST", "/api/v1/retention/runs", body={"dry_run": dry_run}))
+
+    # Fleet and tokens.
+
+    async def fleet(self) -> Json:
+        """`{clusters, schedulers, peers}`, peers with the seeds among them."""
+        paths = {"clusters": "scheduler-clusters", "schedulers": "schedulers", "peers": "peers"}
+        return {key: await self._pages(f"/api/v1/{path}") for key, path in paths.items()}
+
+    async def create_token(self, name: str, scopes: Sequence[str], expires: str | None = None) -> Json:
+        """A new token; the answer is the only one that holds its text."""
+        body = {"name": name, "scopes": list(scopes), "expires": expires}
+        return _object(await self._ask("POST", "/api/v1/personal-access-tokens", body=body))
+
+    async def tokens(self) -> list[Json]:
+        """All tokens, without their texts."""
+        return _objects(await self._ask("GET", "/api/v1/personal-access-tokens"))
+
+    async def revoke_token(self, token_id: int) -> None:
+        """From now on the token is refused."""
+        await self._ask("DELETE", f"/api/v1/personal-access-tokens/{token_id}")
+
+    # Work.
+
+    async def lease(self, *, worker: str, cluster_id: int, limit: int) -> list[PartOrder]:
+        """Take up to `limit` parts; waits up to LEASE_WAIT_S for one."""
+        body = {"worker": worker, "cluster_id": cluster_id, "max": limit, "wait_s": LEASE_WAIT_S}
+        answer = _object(await self._ask("POST", "/api/v1/worker/leases", body=body, timeout_s=LEASE_WAIT_S + READ_TIMEOUT_S))
+        return [order_from_json(order) for order in answer.get("leases", [])]
+
+    async def progress(self, lease_id: str, report: WorkReport) -> Verdict:
+        """Renew a lease and tell how far the part is."""
+        return await self._report(lease_id, "progress", report)
+
+    async def finish(self, lease_id: str, report: WorkReport) -> Verdict:
+        """Tell how a part ended. May be repeated."""
+        return await self._report(lease_id, "finish", report)
+
+    async def put_hosts(self, cluster_id: int, hosts: Sequence[SeenHost]) -> None:
+        """Tell which hosts a scheduler knows."""
+        await self._ask("PUT", "/api/v1/worker/hosts", body={"cluster_id": cluster_id, "hosts": [asdict(host) for host in hosts]})
+
+    async def _report(self, lease_id: str, how: str, report: WorkReport) -> Verdict:
+        answer = _object(await self._ask("POST", f"/api/v1/worker/leases/{lease_id}/{how}", body=report_to_json(report)))
+        return Verdict(accepted=bool(answer.get("accepted")), cancel=bool(answer.get("cancel")))
+
+    async def _all(self, path: str, *, limit: int = 1000) -> list[Json]:
+        found: list[Json] = []
+        while True:
+            query = {"limit": limit, "after_id": found[-1]["id"] if found else 0}
+            page = _objects(await self._ask("GET", path, query=query))
+            found += page
+            if len(page) < limit:
+                return found
+
+    async def _pages(self, path: str, *, per_page: int = 1000) -> list[Json]:
+        found: list[Json] = []
+        while True:
+            query = {"page": len(found) // per_page + 1, "per_page": per_page}
+            page = _objects(await self._ask("GET", path, query=query))
+            found += page
+            if len(page) < per_page:
+                return found
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> Any:  # noqa: ANN401
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        try:
+            response = await self._http.request(method, path, json=body, params=query, headers=headers, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if not response.is_success:
+            raise error_of(response)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError as error:
+            raise UnavailableError(f"{self.base_url} answered {path} with something that is not JSON; is it a manager?") from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> DarnerError:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return UnavailableError(f"the manager at {self.base_url} took too long to answer")
+        return UnavailableError(
+            f"the manager at {self.base_url} does not answer ({str(error) or type(error).__name__}); is it running?"
+        )
+
+    async def _frames(self, path: str) -> AsyncGenerator[tuple[str, Json], None]:
+        headers = {"Accept": "text/event-stream"}
+        timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
+        try:
+            async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise error_of(response)
+                kind = "message"
+                async for line in response.aiter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data":
+                        yield kind, _object(json.loads(value))
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+
+def error_of(response: httpx.Response) -> DarnerError:
+    """The DarnerError of an answer that is no success, with the manager's own sentence when it has one."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    told = body.get("detail") or body.get("message")
+    message = told if isinstance(told, str) and told else f"the manager answered {response.status_code} to {response.url.path}"
+    fields = body.get("errors")
+    field = fields[0].get("field") if isinstance(fields, list) and fields and isinstance(fields[0], dict) else None
+    return ERROR_OF_STATUS.get(response.status_code, DarnerError)(message, field=field if isinstance(field, str) else None)
+
+
+def _object(value: Any) -> Json:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise UnavailableError("the manager answered with something that is not an object")
+    return value
+
+
+def _objects(value: Any) -> list[Json]:  # noqa: ANN401
+    if not isinstance(value, list):
+        raise UnavailableError("the manager answered with something that is not a list")
+    return [_object(item) for item in value]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

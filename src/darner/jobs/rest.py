@@ -1,0 +1,285 @@
+"""The face that people and programs speak to: `/api/v1/jobs` and, the same, `/oapi/v1/jobs` (manager.md, 4 and 6). Scope `job`.
+
+Answers at once: manifests are read afterwards. Unknown keys, null, 0 and "" mean "default". Durations are whole nanoseconds or text
+like `60m`, sizes bytes or text like `4MiB`.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from darner.access import Principal, require
+from darner.core.errors import InvalidInputError
+from darner.core.job import DetailState, State, state_of
+from darner.jobs.engine import JobsEngine
+from darner.jobs.events import Action, Cancel, Describe, Details, Hold, JobQuery, Release, Remove
+from darner.jobs.stream import follow
+from darner.jobs.view import event_json, iso, job_json, part_json
+from darner.kit.units import parse_duration, parse_size
+
+Word = TypeVar("Word", bound=StrEnum)
+PREFIXES = ("/api/v1/jobs", "/oapi/v1/jobs")
+COUNT_LIMIT = 100_000
+NANOS = 1_000_000_000
+MAX_ID = 2**63 - 1
+# Words of upstream's queue that its list accepts; a job here is never in them by these names.
+QUEUE_WORDS: Mapping[str, tuple[DetailState, ...]] = {
+    "RECEIVED": (DetailState.QUEUED,),
+    "STARTED": (DetailState.RUNNING,),
+    "RETRY": (),
+}
+
+JobId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Asker = Annotated[Principal, Depends(require("job"))]
+
+
+class NewJobBody(BaseModel):
+    """Upstream's envelope. `type`: preheat, delete_task or get_task; `args`: manager.md, section 6.2; no ids = all clusters."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Any = None
+    args: Any = None
+    bio: str | None = None
+    user_id: Any = None
+    scheduler_cluster_ids: Any = None
+
+
+class BioBody(BaseModel):
+    """What upstream's PATCH may change."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bio: Annotated[str | None, Field(max_length=1000)] = None
+
+
+class HoldBody(BaseModel):
+    """Why a job must be kept."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class ListQuery(BaseModel):
+    """Filters of the list; repeatable ones mean "any of these"."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    page: Annotated[int, Field(ge=1, le=10_000_000)] = 1
+    per_page: Annotated[int, Field(ge=1, le=10_000_000)] = 10
+    state: list[str] = []
+    detail_state: list[str] = []
+    type: str = ""
+    since: str = ""
+    text: Annotated[str, Field(max_length=200)] = ""
+    cluster: Annotated[int | None, Field(ge=1, le=MAX_ID)] = None
+    owner: str = ""
+    before_id: Annotated[int | None, Field(ge=1, le=MAX_ID)] = None
+
+
+MAX_PER_PAGE = 1000
+
+
+def router(engine: JobsEngine) -> APIRouter:
+    """All routes of jobs, under both prefixes."""
+    api = APIRouter(tags=["jobs"])
+    for prefix in PREFIXES:
+        inner = APIRouter(prefix=prefix)
+        _collection(inner, engine)
+        _one(inner, engine)
+        _lists(inner, engine)
+        _actions(inner, engine)
+        api.include_router(inner)
+    return api
+
+
+def _collection(api: APIRouter, engine: JobsEngine) -> None:
+    @api.post("")
+    async def create(body: NewJobBody, who: Asker, idempotency_key: Annotated[str | None, Header()] = None) -> dict[str, Any]:
+        """Create a job. The same Idempotency-Key and request again answer the job of then."""
+        decoded = {**body.model_dump(exclude={"user_id"}), "args": decoded_args(body.args)}
+        return await _shown(engine, await engine.create(decoded, owner=who.name, idempotency_key=idempotency_key))
+
+    @api.get("")
+    async def ls(query: Annotated[ListQuery, Query()], request: Request, response: Response, _: Asker) -> list[dict[str, Any]]:
+        """Jobs, newest first: a bare array. Totals in `Link`, as upstream; or walk on with `before_id`."""
+        wanted = job_query(query, now=time.time())
+        if wanted is None:
+            return []
+        if query.before_id is None:
+            total = await engine.history.count(wanted, at_most=COUNT_LIMIT)
+            response.headers["Link"] = links(request.url.path, query.page, wanted.limit, total)
+        return [job_json(job, args=args) for job, args in await engine.history.page(wanted)]
+
+
+def _one(api: APIRouter, engine: JobsEngine) -> None:
+    @api.get("/{job_id}")
+    async def show(job_id: JobId, _: Asker) -> dict[str, Any]:
+        """One job with its result and how long it is kept."""
+        return await _shown(engine, await engine.history.details(job_id))
+
+    @api.patch("/{job_id}")
+    async def describe(job_id: JobId, body: BioBody, who: Asker) -> dict[str, Any]:
+        """Change the description."""
+        if body.bio is not None:
+            await engine.act(job_id, Describe(body.bio), by=who.name)
+        return await _shown(engine, await engine.history.details(job_id))
+
+    @api.delete("/{job_id}")
+    async def remove(job_id: JobId, who: Asker) -> Response:
+        """Forget an ended job now."""
+        await engine.act(job_id, Remove(), by=who.name)
+        return Response(status_code=200)
+
+
+def _lists(api: APIRouter, engine: JobsEngine) -> None:
+    @api.get("/{job_id}/parts")
+    async def parts(
+        job_id: JobId,
+        _: Asker,
+        after_id: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+        limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+    ) -> list[dict[str, Any]]:
+        """The parts of a job with their hosts, by id."""
+        await engine.history.details(job_id)
+        return [part_json(part) for part in await engine.history.parts(job_id, after_id=after_id, limit=limit)]
+
+    @api.get("/{job_id}/events", response_model=None)
+    async def events(
+        job_id: JobId,
+        request: Request,
+        _: Asker,
+        after_id: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+        limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+    ) -> list[dict[str, Any]] | Response:
+        """The timeline; with `Accept: text/event-stream` as a stream that goes on to the job's end."""
+        await engine.history.details(job_id)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return [event_json(line) for line in await engine.history.events(job_id, after_id=after_id, limit=limit)]
+        last = request.headers.get("last-event-id", "")
+        start = int(last) if last.isascii() and last.isdigit() and len(last) < 19 else after_id  # noqa: PLR2004
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(follow(engine, job_id, after_id=start), media_type="text/event-stream", headers=headers)
+
+
+def _actions(api: APIRouter, engine: JobsEngine) -> None:
+    async def done(job_id: int, action: Action, who: Principal) -> dict[str, Any]:
+        await engine.act(job_id, action, by=who.name)
+        return await _shown(engine, await engine.history.details(job_id))
+
+    @api.post("/{job_id}:cancel")
+    async def cancel(job_id: JobId, who: Asker) -> dict[str, Any]:
+        """Stop a job; its workers are told with their next message."""
+        return await done(job_id, Cancel(), who)
+
+    @api.post("/{job_id}:retry")
+    async def retry(job_id: JobId, who: Asker) -> dict[str, Any]:
+        """A new job like an ended one."""
+        return await _shown(engine, await engine.retry(job_id, by=who.name))
+
+    @api.post("/{job_id}:hold")
+    async def hold(job_id: JobId, body: HoldBody, who: Asker) -> dict[str, Any]:
+        """Keep a job whatever the retention policy says."""
+        return await done(job_id, Hold(body.reason), who)
+
+    @api.post("/{job_id}:release")
+    async def release(job_id: JobId, who: Asker) -> dict[str, Any]:
+        """Let the retention policy decide again."""
+        return await done(job_id, Release(), who)
+
+
+async def _shown(engine: JobsEngine, details: Details) -> dict[str, Any]:
+    names = await engine.cluster_names()
+    job = details.job
+    times = {"created_at": iso(job.created_at), "updated_at": iso(job.created_at), "is_del": 0}
+    clusters = [{"id": key, "name": names.get(key, f"cluster-{key}"), **times} for key in details.cluster_ids]
+    return job_json(
+        job, args=details.args, result=await engine.result(details), clusters=clusters, retention=await engine.explain(job)
+    )
+
+
+def decoded_args(args: Any) -> Any:  # noqa: ANN401
+    """The args with durations and sizes as numbers. Raises InvalidInputError."""
+    if not isinstance(args, Mapping):
+        return args
+    decoded = dict(args)
+    for key, decode in (("timeout", _nanos), ("piece_length", _bytes)):
+        if isinstance(decoded.get(key), str) and decoded[key]:
+            try:
+                decoded[key] = decode(decoded[key])
+            except ValueError as error:
+                raise InvalidInputError(f"args.{key}: {error}", field=f"args.{key}") from None
+    return decoded
+
+
+def _nanos(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else round(parse_duration(text) * NANOS)
+
+
+def _bytes(text: str) -> int:
+    return parse_size(text)
+
+
+def job_query(query: ListQuery, *, now: float) -> JobQuery | None:
+    """The query of a list at `now` (unix seconds); None if its filters fit no job. Raises InvalidInputError."""
+    filtered = bool([*filter(None, query.state), *filter(None, query.detail_state)])
+    states: set[DetailState] = set()
+    for word in filter(None, query.state):
+        states |= set(_states_of(word))
+    for word in filter(None, query.detail_state):
+        states.add(_known(word, DetailState, "detail_state"))
+    if filtered and not states:
+        return None
+    per_page = min(query.per_page, MAX_PER_PAGE)
+    return JobQuery(
+        states=tuple(sorted(states)) if len(states) < len(DetailState) else (),
+        type=query.type,
+        since_ms=_since(query.since, now) if query.since else None,
+        text=query.text,
+        cluster_id=query.cluster,
+        owner=query.owner,
+        before_id=query.before_id,
+        offset=0 if query.before_id is not None else (query.page - 1) * per_page,
+        limit=per_page,
+    )
+
+
+def _states_of(word: str) -> tuple[DetailState, ...]:
+    if word in QUEUE_WORDS:
+        return QUEUE_WORDS[word]
+    wanted = _known(word, State, "state")
+    return tuple(state for state in DetailState if state_of(state) == wanted)
+
+
+def _known(word: str, kind: type[Word], field: str) -> Word:
+    try:
+        return kind(word)
+    except ValueError:
+        allowed = ", ".join(kind)
+        raise InvalidInputError(f"{field} {word!r}: expected one of {allowed}", field=field) from None
+
+
+def _since(text: str, now: float) -> int:
+    try:
+        return round((now - parse_duration(text)) * 1000)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"since {text!r}: expected a duration like 24h or a time like 2026-01-01T00:00:00Z"
+        raise InvalidInputError(message, field="since") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def links(path: str, page: int, per_page: int, total: int) -> str:
+    """Upstream's `Link` header: prev, next, first, last; unquoted rel (manager.md, section 2)."""
+    last = -(-total // per_page)
+    following = page if page == last else page + 1
+    pages = {"prev": max(page - 1, 1), "next": following, "first": 1, "last": last}
+    return ",".join(f"<{path}?page={number}&per_page={per_page}>;rel={name}" for name, number in pages.items())
