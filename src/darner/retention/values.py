@@ -1,0 +1,66 @@
+"""What the room tells others: policy versions, runs, reports. Times in unix milliseconds."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from darner.retention.policy import Policy
+
+
+class RunState(StrEnum):
+    """How a sweep stands. HELD: it did nothing, because something must be looked at first."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    HELD = "HELD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """A policy with its history."""
+
+    version: int
+    policy: Policy
+    origin: str
+    created_at: int
+    created_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One sweep. `examined`: rows looked at; `classified`: rows sorted into another class; `report`: of a dry run."""
+
+    id: int
+    policy_version: int | None
+    trigger: str
+    dry_run: bool
+    state: str
+    holder: str
+    epoch: int
+    started_at: int
+    finished_at: int | None
+    classified: int
+    examined: int
+    removed: int
+    error: str
+    report: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where the next batch begins: after this job, in order of (finished_at, id)."""
+
+    finished_at: int = 0
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one transaction did. `cursor` None: nothing is left."""
+
+    examined: int = 0
+    changed: int = 0
+    cursor: Cursor | None = field(default=None)
