@@ -58,8 +58,9 @@ def main() -> int:
             show(cluster, origin, registry, layout)
         console.print(f"\n[bold green]done[/] in {time.monotonic() - began:.1f} s: each byte left its origin once")
     except (DemoError, ClusterError, subprocess.SubprocessError, httpx.HTTPError, OSError, LookupError) as error:
-        console.print(f"\n[bold red]failed[/] after {time.monotonic() - began:.1f} s: {error}", markup=True)
-        if cluster is not None:
+        console.print(f"\n[bold red]failed[/] after {time.monotonic() - began:.1f} s")
+        console.print(str(error), markup=False)
+        if cluster is not None and not isinstance(error, ClusterError):  # that one holds the log already
             console.print(cluster.log_tail(), markup=False)
         return 1
     finally:
@@ -130,7 +131,7 @@ def run(cluster: UpCluster, *args: str | Path) -> None:
     """Show a command as a person would type it, run it, show what it said. Raises DemoError if it fails."""
     console.print(f"$ {shlex.join(['darner', *map(str, args)])}", markup=False)
     done = cluster.run(*args)
-    console.print((done.stdout + done.stderr).rstrip(), markup=False)
+    console.print((done.stderr + done.stdout).rstrip(), markup=False)
     expect(done.returncode == 0, f"the command ended with {done.returncode}")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 
 from darner.testing.ports import free_port_base
 
-_SHOWN_LOG = 6000
+_SHOWN_LINES = 12
 _PORTS_PER_PROCESS = 10
 
 
@@ -164,8 +164,9 @@ class UpCluster:
             if self.ready_line():
                 return self.facts
             time.sleep(0.05)
-        state = "is not ready" if self._process.poll() is None else f"ended with {self._process.poll()}"
-        message = f"{' '.join(self.command())} {state} after {timeout_s:.0f} s at most:\n{self.log_tail()}"
+        code = self._process.poll()
+        state = f"is not ready after {timeout_s:.0f} s" if code is None else f"ended with {code} before it was ready"
+        message = f"{' '.join(self.command())} {state}:\n{self.log_tail()}"
         self.kill_everything()
         raise ClusterError(message)
 
@@ -252,8 +253,8 @@ class UpCluster:
     def log_tail(self) -> str:
         """The end of what `up` and the processes below it have logged."""
         files = [self.out_file, self.err_file, *sorted(self.data_dir.rglob("*.log"))]
-        share = _SHOWN_LOG // max(len(files), 1)
-        return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-share:]}" for path in files if path.exists())
+        tails = {path: path.read_text(errors="replace").splitlines()[-_SHOWN_LINES:] for path in files if path.exists()}
+        return "\n".join(line for path, lines in tails.items() if lines for line in (f"--- {path}", *lines))
 
     def remove(self) -> None:
         """Delete the data directory and the logs."""
