@@ -186,7 +186,7 @@ def _light(rows: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
 
 
 def _ended_of(name: str, after: Cursor) -> Select[Any]:
-    ended = and_(name == _class, job.c.tier == HOT, job.c.state.in_(sorted(END_STATES)), _beyond(after))
+    ended = and_(_class == name, job.c.tier == HOT, job.c.state.in_(sorted(END_STATES)), _beyond(after))
     if name == HELD:
         ended = and_(ended, job.c.held == 0)
     return select(*_FACTS).where(ended).order_by(*_ORDER)
@@ -195,5 +195,5 @@ def _ended_of(name: str, after: Cursor) -> Select[Any]:
 def _beyond(after: Cursor) -> ColumnElement[bool]:
     """A keyset: strictly after (finished_at, id). The first term lets every planner use the index."""
     later = or_(job.c.finished_at > after.finished_at, job.c.id > after.id)
-    start = max(1, after.finished_at)
-    return and_(job.c.finished_at >= start, later)
+    start = job.c.finished_at >= max(1, after.finished_at)
+    return start & later
