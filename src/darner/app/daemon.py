@@ -12,6 +12,8 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
+from aiohttp import web
+
 from darner.client.dfdaemon import DaemonClient
 from darner.client.manager import ManagerGrpcClient
 from darner.client.scheduler import SchedulerClient
@@ -20,15 +22,18 @@ from darner.core.secret import Secret
 from darner.core.task import Headers
 from darner.daemon.config import DaemonConfig
 from darner.daemon.daemon import Daemon
+from darner.daemon.engine import DaemonEngine
 from darner.daemon.host import HostProbe
 from darner.daemon.loading import Parts, Randomness
 from darner.daemon.meters import Meters
+from darner.daemon.mirror import mirror_app
 from darner.daemon.peerbook import PeerBook
 from darner.daemon.schedulers import Directory
 from darner.daemon.served import StoredPieces
 from darner.kit.clock import SystemClock
 from darner.kit.log import get_logger
 from darner.net.guard import AddressPolicy
+from darner.net.session import SessionSettings
 from darner.origin import OriginConfig, OriginRegistry, http_origins
 from darner.store import Store, StoreLimits
 from darner.swarm import ClientLimits, PieceClient, PieceServer, ServerLimits
@@ -80,7 +85,7 @@ async def build(config: DaemonConfig, stack: AsyncExitStack) -> Daemon:
             bytes_per_s=config.upload.bandwidth_limit,
         ),
     )
-    return Daemon(parts, server, None)
+    return Daemon(parts, server, _mirror(config))
 
 
 def open_store(config: DaemonConfig) -> Store:
@@ -118,6 +123,14 @@ def build_origins(config: DaemonConfig) -> OriginRegistry:
 def origin_policy(config: DaemonConfig) -> AddressPolicy:
     """Which addresses origins may have."""
     return AddressPolicy(allow_loopback=config.backend.allow_loopback, allow_private=config.backend.allow_private)
+
+
+def _mirror(config: DaemonConfig) -> Callable[[DaemonEngine], web.Application] | None:
+    """What makes the mirror, or None if it is switched off."""
+    if not config.proxy.enable:
+        return None
+    settings = SessionSettings(policy=origin_policy(config), ca_file=config.backend.ca_file, read_timeout_s=config.backend.timeout)
+    return partial(mirror_app, config=config.proxy, settings=settings)
 
 
 def _directory(config: DaemonConfig, probe: HostProbe, stack: AsyncExitStack) -> Directory:

@@ -3,7 +3,6 @@
 Deviations: socket mode 0600 at /var/run/darner/daemon.sock, `storage.keep` true and storage below /var/lib/darner, TLS of origins
 verified, `download.concurrentPieceCount` 4 (measured), blob-digest task ids on for the mirror, no pprof port.
 """
-# ruff: noqa: RUF009  (`setting` makes a field; what it is given is frozen)
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,9 +158,7 @@ class RegistryMirrorConfig:
     """Which registry stands behind the mirror."""
 
     addr: str = setting("https://index.docker.io", "registry for requests that name none")
-    enable_task_id_based_blob_digest: bool = setting(
-        default=True, doc="a blob's task id is its digest, whatever the registry's name"
-    )
+    enableTaskIDBasedBlobDigest: bool = setting(default=True, doc="a blob's task id is its digest, whatever the host")  # noqa: N815
     insecure: tuple[str, ...] = setting((), "registries (host or host:port) spoken to without TLS; loopback ones always are")
     skip_auth_check: tuple[str, ...] = setting((), "registries whose cached blobs anyone may have, without asking the registry")
     auth_cache_ttl: float = setting(60.0, "how long a registry's yes or no to a client is remembered, at most 60s", unit="duration")
