@@ -31,7 +31,7 @@ def test_without_a_running_system_the_error_says_what_to_do(tmp_path: Path, monk
         Globals(data_dir=tmp_path).manager_url()
 
 
-def test_the_running_system_is_found_with_its_token_and_first_ordinary_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_running_system_is_found_with_its_token_and_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DARNER_MANAGER", raising=False)
     monkeypatch.delenv("DARNER_TOKEN", raising=False)
     (tmp_path / "token").write_text("dat_example\n")

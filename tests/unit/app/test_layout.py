@@ -39,7 +39,7 @@ def test_a_socket_path_that_is_too_long_moves_to_the_temporary_directory() -> No
 def test_configurations_name_only_loopback_addresses() -> None:
     layout = plan(Path("/data"), peers=1, port_base=8080, database=None)
     for config in (manager_config(layout), scheduler_config(layout), daemon_config(layout, layout.daemons[1])):
-        assert "0.0.0.0" not in str(config)
+        assert "0.0.0.0" not in str(config)  # noqa: S104
 
 
 def test_the_database_is_in_the_data_directory_unless_given() -> None:

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("get")(get)
 
 
-def get(
+def get(  # size: one parameter per flag
     context: typer.Context,
     url: Annotated[str, typer.Argument(help="What to download: http(s)://…")],
     output: Annotated[Path, typer.Option("--output", "-O", help="Where to put it.")],

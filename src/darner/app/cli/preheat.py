@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("preheat")(preheat)
 
 
-def preheat(
+def preheat(  # size: one parameter per flag
     context: typer.Context,
     urls: Annotated[
         list[str], typer.Argument(metavar="URL...", help="Files, or one image (host/repo:tag, docker://…, manifest URL).")
