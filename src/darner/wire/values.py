@@ -39,7 +39,7 @@ def to_timestamp(unix_s: float) -> Timestamp:
 
 def from_timestamp(timestamp: Timestamp) -> float:
     """Unix seconds of a Timestamp; 0.0 for an absent one."""
-    return timestamp.seconds + timestamp.nanos / NANOS
+    return _joined(timestamp.seconds, timestamp.nanos)
 
 
 def to_duration(seconds: float) -> Duration:
@@ -50,7 +50,12 @@ def to_duration(seconds: float) -> Duration:
 
 def from_duration(duration: Duration) -> float:
     """Seconds of a Duration; 0.0 for an absent one."""
-    return duration.seconds + duration.nanos / NANOS
+    return _joined(duration.seconds, duration.nanos)
+
+
+def _joined(seconds: int, nanos: int) -> float:
+    # One division of whole numbers rounds once; adding a rounded fraction would round twice and miss by a digit.
+    return (seconds * NANOS + nanos) / NANOS
 
 
 def _split(seconds: float, lowest: int, highest: int) -> tuple[int, int]:

@@ -246,5 +246,6 @@ def test_times_keep_what_a_float_holds() -> None:
     for unix_s in (0.0, 0.1, 1_700_000_000.123456, 1_999_999_999.9999998):
         assert common.from_timestamp(common.to_timestamp(unix_s)) == unix_s
     assert common.from_timestamp(common.to_timestamp(-0.25)) == -0.25
+    assert common.from_duration(common.to_duration(1.650340239)) == 1.650340239
     assert common.to_duration(-1).seconds == 0
     assert common.to_duration(float("inf")).seconds == 315_576_000_000
