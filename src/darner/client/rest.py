@@ -157,6 +157,14 @@ class ManagerRest:  # size: one method per question; each is a line or two
         """Keep records of ended jobs that long."""
         return _object(await self._ask("PUT", "/api/v1/retention/policy", body={"keep": keep, "reason": reason}))
 
+    async def retention_history(self) -> list[Json]:
+        """All versions of the policy, newest first."""
+        return _objects(await self._ask("GET", "/api/v1/retention/policy/history"))
+
+    async def pause_retention(self, *, paused: bool) -> Json:
+        """No sweep by the clock until resumed; or let it sweep again."""
+        return _object(await self._ask("POST", f"/api/v1/retention/{'pause' if paused else 'resume'}"))
+
     async def retention_status(self) -> Json:
         """What the sweeper does and did."""
         return _object(await self._ask("GET", "/api/v1/retention/status"))

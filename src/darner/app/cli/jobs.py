@@ -9,7 +9,7 @@ import typer
 from darner.app.cli.api import ask
 from darner.app.cli.output import ago, get_path, moment, print_json, say, table
 from darner.app.cli.progress import ProgressLine
-from darner.app.cli.run import FAILED, UsageProblem
+from darner.app.cli.run import FAILED, UsageProblem, complain
 from darner.core.errors import DarnerError
 from darner.core.job import END_STATES, DetailState, State
 from darner.kit.units import format_duration, format_size, parse_duration
@@ -17,7 +17,15 @@ from darner.kit.units import format_duration, format_size, parse_duration
 if TYPE_CHECKING:
     from darner.client.rest import ManagerRest
 
-JobId = Annotated[int, typer.Argument(metavar="ID")]
+
+def parse_id(text: str) -> int:
+    """A job's or token's id. Raises BadParameter."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 2**63:
+        raise typer.BadParameter(f"{text!r} is not an id; expected a whole number from 1 on")
+    return int(text)
+
+
+JobId = Annotated[int, typer.Argument(metavar="ID", parser=parse_id)]
 
 
 def build() -> typer.Typer:
@@ -92,7 +100,7 @@ def watch(context: typer.Context, job_id: JobId) -> None:
     """Follow a job to its end; exit 0 only on SUCCESS."""
     started = time.monotonic()
     job = follow(context, job_id)
-    if not context.obj.json:
+    if not context.obj.json or not succeeded(job):
         print_outcome(job, time.monotonic() - started)
     if not succeeded(job):
         raise typer.Exit(FAILED)
@@ -157,12 +165,13 @@ def succeeded(job: Mapping[str, Any]) -> bool:
 
 
 def print_outcome(job: Mapping[str, Any], seconds: float) -> None:
-    """How it ended, in a line or two."""
+    """How it ended, in a line: on stdout when it went well, else on stderr with the reason."""
     said = f"job {job['id']}: {job['state']} ({job['detail_state']}) after {format_duration(seconds)}"
-    total = job.get("bytes_total") or 0
-    say(f"{said}, {format_size(total)} in {job.get('part_count') or 0} parts" if total else said)
-    if job.get("error"):
-        say(f"  {job['error']}")
+    if not succeeded(job):
+        complain(f"{said}; {job.get('error') or 'no reason was given'}")
+        return
+    count = job.get("part_count") or 0
+    say(f"{said}, {format_size(job.get('bytes_total') or 0)} in {count} part{'' if count == 1 else 's'}")
 
 
 def print_job(job: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 from darner.app.cli.api import ask
 from darner.app.cli.get import check_url, parse_headers
 from darner.app.cli.jobs import follow, print_outcome, succeeded
-from darner.app.cli.output import note, print_json, say
+from darner.app.cli.output import print_json, say
 from darner.app.cli.run import FAILED, UsageProblem
 from darner.core.errors import InvalidInputError
 from darner.core.job import Scope
@@ -70,10 +70,10 @@ def preheat(  # size: one parameter per flag
         print_json(job) if context.obj.json else say(str(job["id"]))
         return
     if not context.obj.json:
-        note(f"job {job['id']}: preheat of {job.get('summary') or urls[0]}")
+        say(f"job {job['id']}: preheat of {job.get('summary') or urls[0]}")
     started = time.monotonic()
     ended = follow(context, job["id"])
-    if not context.obj.json:
+    if not context.obj.json or not succeeded(ended):
         print_outcome(ended, time.monotonic() - started)
     if not succeeded(ended):
         raise typer.Exit(FAILED)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from darner.app.cli.api import ask
+from darner.app.cli.jobs import parse_id
 from darner.app.cli.output import moment, note, print_json, say, table
 from darner.app.cli.run import UsageProblem
 
@@ -61,7 +62,7 @@ def ls(context: typer.Context) -> None:
     )
 
 
-def revoke(context: typer.Context, token_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
+def revoke(context: typer.Context, token_id: Annotated[int, typer.Argument(metavar="ID", parser=parse_id)]) -> None:
     """Make a token useless from now on."""
     ask(context, lambda api: api.revoke_token(token_id))
     if context.obj.json:
