@@ -48,7 +48,6 @@ class _GuardedResolver(AbstractResolver):
     def __init__(self, policy: AddressPolicy, proxies: ProxySettings) -> None:
         self._inner = aiohttp.ThreadedResolver()
         self._policy = policy
-        self._proxy_hosts = {proxy.host for proxy in (proxies.http, proxies.https) if proxy}
         self.proxy_addresses = {(proxy.host, proxy.port) for proxy in (proxies.http, proxies.https) if proxy}
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
@@ -141,18 +140,22 @@ class GuardedSession:
     async def _send(self, method: str, url: str, header: Headers, body: Body, insecure: bool) -> aiohttp.ClientResponse:
         target = Target.parse(url)
         proxy = self._proxies.find(target.scheme, target.host, target.port)
-        if proxy is not None:
-            check_name(target.host, self._settings.policy)
+        # by name too: the address of a configured proxy is dialled on trust, which must not open it as a target
+        check_name(target.host, self._settings.policy)
+        sent, tunnel = header.without("proxy-authorization"), None
+        if proxy is not None and proxy.authorization:
+            mine = {"Proxy-Authorization": proxy.authorization.reveal()}
+            sent, tunnel = (Headers({**sent, **mine}), None) if target.scheme == "http" else (sent, mine)
         try:
             return await self._session.request(
                 method,
                 URL(url, encoded=True),
-                headers=header,
+                headers=sent,
                 data=body,
                 allow_redirects=False,
                 ssl=self._unverified if insecure else self._verified,
                 proxy=f"http://{_authority(proxy)}" if proxy else None,
-                proxy_headers={"Proxy-Authorization": proxy.authorization.reveal()} if proxy and proxy.authorization else None,
+                proxy_headers=tunnel,
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _mapped(error, target.authority) from error
@@ -178,7 +181,8 @@ def _mapped(error: BaseException, where: str) -> Exception:
     while seen is not None:
         if isinstance(seen, ForbiddenAddressError):
             return seen
-        if isinstance(seen, ssl.SSLError | socket.gaierror):
+        # aiohttp has errors that are ssl errors by class, but without what those know
+        if isinstance(seen, ssl.SSLError | socket.gaierror) and not isinstance(seen, aiohttp.ClientError):
             return net_error(seen, where)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, aiohttp.ClientConnectorError):
