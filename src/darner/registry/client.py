@@ -64,7 +64,7 @@ class RegistryClient:
         else:
             gathering.manifests.append(info)
             chosen = await self._choose(root, wanted, gathering)
-            for manifest, found in await asyncio.gather(*(self._read(entry.digest, entry) for entry in chosen)):
+            for manifest, found in await self._read_all(chosen):
                 if not isinstance(manifest, Manifest):
                     raise ManifestError(f"the manifest {redacted(found.url)} is an index where an image was announced")
                 gathering.add(manifest, found)
@@ -92,6 +92,15 @@ class RegistryClient:
             media_type=manifest.media_type,
             platform=entry.platform if entry else None,
         )
+
+    async def _read_all(self, entries: list[Descriptor]) -> list[tuple[Manifest | Index, ManifestInfo]]:
+        """All at once, as far as slots allow; the first failure ends the others."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._read(entry.digest, entry)) for entry in entries]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     async def _choose(self, index: Index, wanted: tuple[Platform, ...], gathering: "_Gathering") -> list[Descriptor]:
         """The images of an index, and of indexes in it, that fit. Raises InvalidInputError naming what there is."""

@@ -189,6 +189,23 @@ def test_a_whole_200_is_accepted_for_a_range_that_is_everything(raw_server: Serv
         os.ftruncate(fd, 0)
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_it_does_not_matter_how_an_answer_is_cut_into_packets(raw_server: Serve, make_origin: Any, fd: int, framing: str) -> None:
+    span = ByteRange(start=7, length=40)
+    body = CONTENT[span.start : span.end]
+
+    def script(_: int, head: bytes) -> list[bytes | float | None]:
+        answer = partial(head) if framing == "length" else chunked("206 P", range_of(span), body[:1], body[1:])
+        return [piece for at in range(len(answer)) for piece in (answer[at : at + 1], 0.001)]
+
+    server = raw_server(script)
+    origin = make_origin()
+    for _ in range(2):
+        origin.fetch_range(OriginRequest(url=server.url), span, fd)
+    assert os.pread(fd, span.length, span.start) == body
+    assert server.connections == 1
+
+
 # --- too few bytes, nothing, slow
 
 
