@@ -75,7 +75,8 @@ def test_a_process_killed_in_the_middle_of_a_preheat_changes_nothing_in_the_end(
         cluster.wait_for_restart(pid)
 
         job = wait_for_end(cluster, job_id)
-        assert (job["state"], job["detail_state"]) == ("SUCCESS", "SUCCEEDED"), job
+        timeline = cluster.run("jobs", "show", str(job_id), "--events").stdout
+        assert (job["state"], job["detail_state"]) == ("SUCCESS", "SUCCEEDED"), timeline
         sent = registry.blob_bytes()
         assert all(size <= sent[digest] <= 2 * size + 4 * MIB for digest, size in layout.blobs().items()), sent
 

@@ -73,7 +73,7 @@ BAD_GETS = {
     "header without a colon": BadGet(options=("-H", "nonsense"), words=("header",), code=USAGE),
     "unknown option": BadGet(options=("--no-such-option",), words=("no-such-option",), code=USAGE),
     "no daemon at the socket": BadGet(options=("--endpoint", "/nonexistent/daemon.sock"), words=("/nonexistent/daemon.sock",)),
-    "sends another range": BadGet(fault=Fault(shifted_range=True), words=("range",)),
+    "sends another range": BadGet(fault=Fault(shifted_range=True), words=("instead of bytes",)),
 }
 
 
@@ -151,7 +151,7 @@ OTHER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kept no duration": (("retention", "policy", "set", "--keep", "soon", "--reason", "x", "--yes"), ("soon",)),
     "kept below zero": (("retention", "policy", "set", "--keep=-5h", "--reason", "x", "--yes"), ("-5h",)),
     "unknown job": (("jobs", "show", "999999"), ("999999",)),
-    "job id no number": (("jobs", "show", "first"), ("first",)),
+    "job id no number": (("jobs", "show", "first"), ("ID", "integer")),
     "unknown state": (("jobs", "ls", "--state", "HAPPY"), ("HAPPY", "SUCCE")),
     "unknown scope": (("token", "create", "--name", "n", "--scope", "everything"), ("everything", "job")),
     "unknown command": (("no-such-command",), ("no-such-command",)),
