@@ -122,6 +122,11 @@ class DaemonEngine:
         """The numbers of this host, for a child."""
         return offers.sync_host(self.parts, self.parts.host)
 
+    @property
+    def running(self) -> int:
+        """How many downloads run."""
+        return len(self._runs)
+
     async def close(self) -> None:
         """Stop every run and wait until their files are closed."""
         runs = list(self._runs.values())

@@ -4,6 +4,7 @@ There is one pool of threads for bodies (parents and origins): its size is the c
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -56,9 +57,21 @@ class Parts:
         host = self.host()
         return peer_id(host.ip, host.hostname, self.chance.unique(), seed=host.is_seed)
 
-    async def move(self, work: Callable[[], T]) -> T:
-        """Run blocking work that moves a body."""
-        return await asyncio.get_running_loop().run_in_executor(self.bodies, work)
+    async def move(self, work: Callable[[], T], stop: threading.Event | None = None) -> T:
+        """Run blocking work that moves a body.
+
+        When the caller is cancelled, `stop` is set and the thread is waited for: it writes to a file that is closed afterwards.
+        """
+        submitted = self.bodies.submit(work)
+        running = asyncio.wrap_future(submitted)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if stop is not None:
+                stop.set()
+            if not submitted.cancel():
+                await asyncio.gather(running, return_exceptions=True)
+            raise
 
     async def on_disk(self, work: Callable[[], T]) -> T:
         """Run blocking work on the disk."""

@@ -94,7 +94,7 @@ class Puller:
             board=board,
             connect=parts.peers.at,
             post=self._mail.put_nowait,
-            missing=lambda: self._pull.missing,
+            missing=work.missing,
         )
         session.redirect(self._mail.put_nowait)
 
@@ -125,8 +125,7 @@ class Puller:
             self._want()
 
     def _want(self) -> None:
-        """The facts are right: say what is missing."""
-        self._work.board.settle()
+        """The facts are known: say what is missing."""
         self._carry_out(self._pull.apply(PiecesWanted(numbers=self._work.missing())))
 
     async def _end_fetches(self) -> None:
@@ -176,6 +175,7 @@ class Puller:
                 self._leave(Outcome.TO_SOURCE, "the parents of every round did not suffice")
                 return
             self._session.say(Started())
+            self._settle()
             self._given = {parent.id: parent for parent in answer.candidate_parents}
             weights = tuple(
                 (parent.id, idle_bandwidth(parent.host.max_tx_bandwidth, parent.host.tx_bandwidth))
@@ -187,7 +187,7 @@ class Puller:
 
     def _on_lost(self, lost: SessionLost) -> None:
         _log.info("the scheduler is gone", task=self._work.ids.task_id, reason=lost.error.message if lost.error else "stream ended")
-        if not self._pull.parent_ids:
+        if not self._pull.parent_ids or self._pull.starving:
             self._leave(Outcome.LOST, lost.error.message if lost.error else "the scheduler ended the dialogue")
 
     async def _on_facts(self, facts: Facts) -> None:
@@ -198,7 +198,13 @@ class Puller:
         if vouched is not None and vouched != facts.content_length:
             raise PeerError(f"a parent claims {facts.content_length} bytes, the scheduler knows {vouched}")
         await self._work.begin(facts)
+        self._settle()
         self._want()
+
+    def _settle(self) -> None:
+        """There are parents, so what is on disk is the swarm's content, not an older one: askers may be told."""
+        if self._work.board.facts is not None and not self._work.board.settled:
+            self._work.board.settle()
 
     def _leave(self, outcome: Outcome, reason: str) -> None:
         self._outcome = self._outcome or outcome
@@ -265,7 +271,7 @@ class Puller:
             work.fd,
             should_stop=self._stop.is_set,
         )
-        fetched: FetchedPiece = await work.parts.move(fetch)
+        fetched: FetchedPiece = await work.parts.move(fetch, self._stop)
         await self._anchor.judge(number, fetched)
         record = PieceRecord(
             number=number,

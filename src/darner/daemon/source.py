@@ -58,7 +58,7 @@ class SourceLoader:
     async def _load(self, stat: OriginStat) -> None:
         work = self._work
         if stat.content_length is None:
-            await self._spool(stat)
+            await self._spool()
             return
         await self._begin(stat, stat.content_length)
         facts = work.known_facts()
@@ -102,14 +102,7 @@ class SourceLoader:
         span = work.known_facts().span(number)
         started = work.parts.clock.monotonic()
         fetch = partial(work.parts.origins.fetch_range, self._request, span, work.fd, should_stop=self._stop.is_set)
-        # The thread writes to the open file: a cancelled download waits for it, `_stop` makes it short.
-        running = asyncio.ensure_future(work.parts.move(fetch))
-        try:
-            fetched = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            self._stop.set()
-            await asyncio.wait((running,))
-            raise
+        fetched = await work.parts.move(fetch, self._stop)
         await self._keep(number, fetched, work.parts.clock.monotonic() - started)
 
     async def _keep(self, number: int, fetched: FetchedPiece, cost_s: float) -> None:
@@ -146,36 +139,31 @@ class SourceLoader:
         cut: asyncio.Queue[CutPiece | None] = asyncio.Queue()
         cutter = Cutter(work.fd, facts, lambda piece: loop.call_soon_threadsafe(cut.put_nowait, piece))
         read = partial(work.parts.origins.fetch_stream, self._request, on_chunk=cutter.write, should_stop=self._stop.is_set)
-        running = asyncio.ensure_future(work.parts.move(read))
+        running = asyncio.ensure_future(work.parts.move(read, self._stop))
         running.add_done_callback(lambda _: cut.put_nowait(None))
         try:
             while (piece := await cut.get()) is not None:
                 await self._keep(piece.number, piece.fetched, piece.cost_s)
         finally:
             self._stop.set()
-            await asyncio.wait((running,))
+            await asyncio.gather(running, return_exceptions=True)
         running.result()
         if work.missing():
             raise OriginError(f"{work.download.url} ended before its {facts.content_length} bytes were sent", retryable=True)
 
-    async def _spool(self, stat: OriginStat) -> None:
+    async def _spool(self) -> None:
         """An origin that does not say how long the content is: read it to the end, then it is a task."""
         work = self._work
         started = work.parts.clock.monotonic()
         if work.board.facts is not None:
             await work.forget()
         spool = await work.parts.on_disk(partial(work.parts.store.spool, work.ids.task_id))
-        running = asyncio.ensure_future(work.parts.move(partial(self._fill, spool)))
         try:
-            final = await asyncio.shield(running)
+            final = await work.parts.move(partial(self._fill, spool), self._stop)
             cost_s = work.parts.clock.monotonic() - started
-            header = final.header or stat.header
             await work.parts.on_disk(partial(self._adopt, spool, final, cost_s, work.piece_length_for(spool.size)))
         finally:
-            self._stop.set()
-            await asyncio.wait((running,))
             await work.parts.on_disk(spool.close)
-        _log.debug("spooled", task=work.ids.task_id, header=header)
         await work.resume()
         work.board.settle()
         for number in sorted(work.resumed):

@@ -71,6 +71,11 @@ class Pull:
         """Fetches that run now."""
         return len(self._flying)
 
+    @property
+    def starving(self) -> bool:
+        """Other parents were asked for and have not been named yet."""
+        return self._asked
+
     def apply(self, event: PullEvent) -> list[PullInstruction]:  # noqa: C901, PLR0912  (one case per event, each trivial)
         """Take in what happened; returns what to do about it, in order."""
         done: list[PullInstruction] = []

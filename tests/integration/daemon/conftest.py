@@ -90,6 +90,9 @@ class Lab:
     def daemon(self, name: str, **how: Any) -> AbstractAsyncContextManager[Daemon]:
         return running(self.config(name, **how))
 
+    def running(self, config: c.DaemonConfig) -> AbstractAsyncContextManager[Daemon]:
+        return running(config)
+
     def client(self, daemon: Daemon) -> DaemonClient:
         return DaemonClient(f"unix:{daemon.parts.config.download.server.socket_path}")
 
@@ -106,3 +109,18 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     twin = Matchmaker()
     async with serve(twin) as address:
         yield Lab(tmp_path, twin, address)
+
+
+@pytest.fixture
+async def real_lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    """The same with the real scheduler, which triggers seeds itself."""
+    from darner.scheduler.config import SchedulerConfig
+    from darner.scheduler.engine import SchedulerEngine
+    from darner.scheduler.rpc import SchedulerServer
+    from darner.scheduler.seeds import DaemonSeeds
+
+    async with (
+        SchedulerEngine(SchedulerConfig(), DaemonSeeds(timeout_s=60.0), remote_ip=LOOPBACK) as engine,
+        SchedulerServer(engine, ip=LOOPBACK, port=0) as server,
+    ):
+        yield Lab(tmp_path, Matchmaker(), f"{LOOPBACK}:{server.port}")
