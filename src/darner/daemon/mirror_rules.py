@@ -84,10 +84,15 @@ def is_plain(host: str, insecure: Iterable[str]) -> bool:
 
 
 def forwarded(header: Iterable[tuple[str, str]]) -> Headers:
-    """The request headers that a registry sees: not those of the connection, not ours."""
-    return Headers(
-        {name: value for name, value in header if name.lower() not in HOP_HEADERS and not name.lower().startswith(OWN_PREFIXES)}
-    )
+    """The request headers that a registry sees: not those of the connection, not ours.
+
+    A repeated header becomes one line with commas (RFC 9110, 5.3): clients send a line of Accept per manifest type.
+    """
+    kept = Headers()
+    for name, value in header:
+        if name.lower() not in HOP_HEADERS and not name.lower().startswith(OWN_PREFIXES):
+            kept[name] = f"{kept[name]}, {value}" if name in kept else value
+    return kept
 
 
 def for_origin(header: Mapping[str, str]) -> Headers:
