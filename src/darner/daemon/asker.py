@@ -55,6 +55,7 @@ class Asker:
         ends a content that is wrong as a whole.
         """
         board = run.board
+        self._generation = None
         while True:
             seen = board.version
             if board.error is not None:

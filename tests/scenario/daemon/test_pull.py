@@ -1,4 +1,5 @@
 """Which piece comes next from which parent, as scripts: events in, instructions out."""
+# ruff: noqa: S311  (chance in tests is no secret)
 
 import random
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def test_other_parents_are_asked_for_once_and_only_when_none_promises_more() -> 
     script = Script()
     assert script.play(given_parents("a", "b"), wanted(0, 1, 2), OffersEnded(parent_id="a"))[2:] == []
     asked = script.play(ParentFailed(parent_id="b"))
-    assert [type(instruction) for instruction in asked] == [CloseParent, NeedParents]
+    assert [type(instruction).__name__ for instruction in asked] == ["CloseParent", "NeedParents"]
     assert script.pull.starving
     assert script.play(OffersEnded(parent_id="a"), Stalled()) == []
     assert script.play(given_parents("c")) == [CloseParent(parent_id="a"), OpenParent(parent_id="c")]
@@ -97,15 +98,15 @@ def test_other_parents_are_asked_for_once_and_only_when_none_promises_more() -> 
 def test_a_parent_that_only_promises_is_believed_until_the_download_stalls() -> None:
     script = Script()
     assert script.play(given_parents("a"), wanted(0)) == [OpenParent(parent_id="a")]
-    assert [type(instruction) for instruction in script.play(Stalled())] == [NeedParents]
+    assert [type(instruction).__name__ for instruction in script.play(Stalled())] == ["NeedParents"]
 
 
 def test_before_the_length_is_known_the_loss_of_all_parents_asks_for_others() -> None:
     script = Script()
-    assert [type(done) for done in script.play(given_parents("a"), ParentFailed(parent_id="a"))] == [
-        OpenParent,
-        CloseParent,
-        NeedParents,
+    assert [type(done).__name__ for done in script.play(given_parents("a"), ParentFailed(parent_id="a"))] == [
+        "OpenParent",
+        "CloseParent",
+        "NeedParents",
     ]
 
 
@@ -136,7 +137,9 @@ def test_parents_are_picked_in_proportion_to_their_weight() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.booleans())
-def test_whatever_happens_every_piece_that_stays_with_an_honest_parent_arrives(seed: int, limit: int, ordered: bool) -> None:
+def test_whatever_happens_every_piece_that_stays_with_an_honest_parent_arrives(  # noqa: C901  (one small world)
+    seed: int, limit: int, ordered: bool
+) -> None:
     chance = random.Random(seed)
     pull = Pull(limit=limit, draw=chance.random, ordered=ordered, rotation=3)
     pieces = range(12)
