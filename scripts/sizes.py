@@ -1,4 +1,4 @@
-"""Small on purpose: files of at most 400 lines, functions of at most 40. A longer one says why: `# size: <reason>` on its first line."""
+"""Small on purpose: files of at most 400 lines, functions of at most 40. A longer one says why: `# size: <reason>` where it starts."""
 
 import ast
 import sys

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from darner.kit.units import parse_duration, parse_size
+from darner.kit.units import format_duration, format_size, parse_duration, parse_size
 
 T = TypeVar("T")
 
@@ -45,6 +45,23 @@ def camel(name: str) -> str:
     """`cache_dir` → `cacheDir`."""
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
+
+
+def key_of(field: "dataclasses.Field[Any]") -> str:
+    """The key of a field in the file: camelCase, without the unit that the code writes into a name (`lease_s` → `lease`)."""
+    suffix = {"duration": "_s", "size": "_bytes"}.get(field.metadata.get("unit") or "", "")
+    return camel(field.name.removesuffix(suffix) if suffix else field.name)
+
+
+def shown(value: Any, unit: str | None) -> str:  # noqa: ANN401
+    """A value as one would write it in the file: durations and sizes with their unit."""
+    if value is None:
+        return "-"
+    if unit == "duration" and isinstance(value, int | float) and not isinstance(value, bool):
+        return format_duration(value)
+    if unit == "size" and isinstance(value, int) and value >= 1024 and value % 1024 == 0:  # noqa: PLR2004
+        return format_size(value).replace(".0 ", "").replace(" ", "")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def load(kind: type[T], path: Path | None, env: Mapping[str, str], *, prefix: str = "DARNER") -> Loaded[T]:
@@ -76,7 +93,7 @@ def _build(kind: Any, data: Any, place: _Place, at: tuple[str, ...]) -> Any:  # 
     if not isinstance(data, dict):
         message = f"{place.file}: {where} must be a mapping of keys to values"
         raise ConfigError(message)
-    fields = {camel(field.name): field for field in dataclasses.fields(kind)}
+    fields = {key_of(field): field for field in dataclasses.fields(kind)}
     for key in data:
         if key not in fields:
             near = difflib.get_close_matches(str(key), list(fields), n=1, cutoff=0.0)

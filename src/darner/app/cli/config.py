@@ -12,7 +12,7 @@ from darner.app.cli.globals import Globals
 from darner.app.cli.output import print_json, say, table
 from darner.app.cli.run import UsageProblem
 from darner.core.errors import DarnerError
-from darner.kit.config import ConfigError, camel, load
+from darner.kit.config import ConfigError, key_of, load, shown
 
 PROCESSES = ("manager", "scheduler", "daemon", "worker")
 Process = Annotated[str, typer.Option("--process", "-p", help=f"Whose configuration: {', '.join(PROCESSES)}.")]
@@ -62,7 +62,7 @@ def show(
     except ConfigError as error:
         raise DarnerError(str(error)) from None
     rows = [
-        (key, _text(value), loaded.sources.get(key, "default"))
+        (key, value, loaded.sources.get(key, "default"))
         for key, value in flatten(loaded.value)
         if effective or loaded.sources.get(key, "default") != "default"
     ]
@@ -94,13 +94,14 @@ def import_file(
         say(f"# ignored: {key} (Darner has no such setting)")
 
 
-def flatten(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, Any]]:  # noqa: ANN401
-    """Dotted keys and values of a configuration."""
-    found: list[tuple[str, Any]] = []
+def flatten(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, str]]:  # noqa: ANN401
+    """Dotted keys and values of a configuration, as one would write them."""
+    found: list[tuple[str, str]] = []
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
-        key = (*at, camel(field.name))
-        found += flatten(inner, key) if dataclasses.is_dataclass(inner) else [(".".join(key), inner)]
+        key = (*at, key_of(field))
+        plain = not dataclasses.is_dataclass(inner)
+        found += [(".".join(key), shown(inner, field.metadata.get("unit")))] if plain else flatten(inner, key)
     return found
 
 
@@ -109,7 +110,7 @@ def split_known(kind: Any, given: dict[str, Any], at: tuple[str, ...]) -> tuple[
     import typing
 
     hints = typing.get_type_hints(kind)
-    fields = {camel(field.name): hints[field.name] for field in dataclasses.fields(kind)}
+    fields = {key_of(field): hints[field.name] for field in dataclasses.fields(kind)}
     kept: dict[str, Any] = {}
     ignored: list[str] = []
     for key, value in given.items():
@@ -122,7 +123,3 @@ def split_known(kind: Any, given: dict[str, Any], at: tuple[str, ...]) -> tuple[
         else:
             kept[key] = value
     return kept, ignored
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
