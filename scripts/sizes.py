@@ -1,4 +1,4 @@
-"""Small on purpose: files of at most 400 lines, functions of at most 40. A longer one says why: `# size: <reason>` where it starts."""
+"""Small on purpose: files of at most 400 lines, functions of at most 40. A longer one says why: `# size: <reason>` at its start."""
 
 import ast
 import sys
