@@ -1,5 +1,6 @@
 """What acceptance tests share: one running system for the tests that do not disturb it, and how results are judged."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_gibibytes(tmp_path: Path) -> Iterator[None]:
+    """The files of these tests are large; what a failure needs is in its message."""
+    yield
+    shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

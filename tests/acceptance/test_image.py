@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,11 +107,8 @@ def test_a_client_that_names_the_registry_itself_goes_through_the_mirror_by_its_
         f'[[registry]]\nlocation = "{docker_registry.address}"\ninsecure = true\n'
         f'[[registry.mirror]]\nlocation = "{second.mirror_address}"\ninsecure = true\n'
     )
-    command = ["skopeo", "copy", "-q", f"docker://{docker_registry.address}/app:v2", f"dir:{tmp_path / 'second'}"]
-    done = subprocess.run(
-        command, env={**cluster.env, "CONTAINERS_REGISTRIES_CONF": str(configuration)}, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    source, target = f"docker://{docker_registry.address}/app:v2", f"dir:{tmp_path / 'second'}"
+    run(["skopeo", "--registries-conf", configuration, "copy", "-q", source, target])
     assert_is(tmp_path / "second", layout.images[0])
     assert docker_registry.blob_bytes() == {}
 
