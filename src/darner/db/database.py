@@ -6,6 +6,7 @@ database was busy or away and certainly kept nothing; so the function may run mo
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
-from darner.core.errors import InvalidInputError
+from darner.core.errors import InvalidInputError, UnavailableError
 from darner.db import failures, sqlite
 from darner.kit.retry import backoff
 
@@ -100,14 +101,14 @@ class Database:
         if self.dialect == "sqlite":
             await asyncio.get_running_loop().run_in_executor(self._read_threads, self._on_driver, sqlite.checkpoint)
 
-    async def return_space(self, *, pages: int = 500) -> int:
-        """SQLite: give up to `pages` free pages back to the file system; how many are still free. Else 0."""
+    async def return_space(self, *, pages: int = 500, least: int = 1_000) -> int:
+        """SQLite: give up to `pages` free pages back to the file system, if `least` are free; how many are left to give. Else 0."""
         if self.dialect != "sqlite":
             return 0
 
         def step() -> int:
             with self._writer:
-                return self._on_driver(lambda connection: sqlite.return_space(connection, pages=pages))
+                return self._on_driver(lambda connection: sqlite.return_space(connection, pages=pages, least=least))
 
         return await asyncio.get_running_loop().run_in_executor(self._write_threads, step)
 
@@ -115,6 +116,8 @@ class Database:
         raw = self.engine.raw_connection()
         try:
             return fn(raw.driver_connection)
+        except sqlite3.Error as error:
+            raise UnavailableError(f"The database {self.name} is busy: {error}. Nothing was changed.") from error
         finally:
             raw.close()
 

@@ -60,13 +60,19 @@ def prepare_connection(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
-def return_space(connection: sqlite3.Connection, *, pages: int = 500) -> int:
-    """Give up to `pages` free pages back to the file system; the number of pages still free.
+def return_space(connection: sqlite3.Connection, *, pages: int, least: int) -> int:
+    """Give up to `pages` free pages back to the file system; how many are still worth it, 0 when it is done.
 
-    `executescript`, because `execute` of CPython 3.11.7 frees one page only (spec/retention.md, fact 10).
+    Few free pages (below `least`, or a tenth of the file) stay: new rows will use them. `executescript`, because `execute` of
+    CPython 3.11.7 frees one page only (spec/retention.md, 4.3 and fact 10).
     """
+    worth = max(least, int(connection.execute("PRAGMA page_count").fetchone()[0]) // 10)
+    if int(connection.execute("PRAGMA freelist_count").fetchone()[0]) < worth:
+        return 0
+    connection.execute("PRAGMA query_only = OFF")
     connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    left = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    return left if left >= worth else 0
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

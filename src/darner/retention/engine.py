@@ -184,6 +184,8 @@ class RetentionEngine:
                 await self._sweep_by_clock()
             except DarnerError as error:
                 _log.warning("no sweep this time", reason=error.message)
+            except Exception:  # noqa: BLE001  (a cleaner that nobody runs is the commonest failure: the next sweep must come)
+                _log.exception("a sweep broke")
 
     async def _sweep_by_clock(self) -> None:
         if (await self._db.read(lambda conn: records.mark(conn, "paused"))).get("paused"):

@@ -5,6 +5,8 @@ loses it and changes nothing more. The size of a batch follows the time it holds
 working.
 """
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +24,6 @@ from darner.retention.policy import Policy, Rule
 from darner.retention.values import Batch, Cursor, PolicyVersion, RunState
 
 LEASE = "retention-sweep"
-_FREE_PAGES_WORTH_RETURNING = 1_000
 _log = get_logger("retention")
 Step = Callable[[Connection, Cursor, int], Batch]
 
@@ -57,19 +58,19 @@ class Sweeper:
         self._clock = clock
         self._holder = holder
         self._boot_clock = boot_clock
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._limit = config.first_batch
 
     def stop(self) -> None:
         """End the running sweep after its batch."""
-        self._stopping = True
+        self._stopping.set()
 
     async def begin(self, trigger: str, *, accept_clock: bool = False) -> Sweep | None:
         """Take the lease and write the run's row; None when another manager sweeps.
 
         `accept_clock`: a person has looked at the clock, and it is right now. SweepRefusedError when there is no policy.
         """
-        self._stopping = False
+        self._stopping.clear()
         boot = self._boot_clock()
         return await self._db.write(lambda conn: self._begin(conn, trigger, boot, accept_clock=accept_clock))
 
@@ -101,14 +102,17 @@ class Sweeper:
         state, error = RunState.DONE, ""
         try:
             await self._sweep(sweep)
-            state = RunState.STOPPED if self._stopping else RunState.DONE
+            state = RunState.STOPPED if self._stopping.is_set() else RunState.DONE
         except PolicyChangedError as change:
             state, error = RunState.STOPPED, change.message
         except DarnerError as failure:
             state, error = RunState.FAILED, failure.message
             _log.warning("sweep failed", run=sweep.run_id, reason=error)
-        except BaseException:
+        except asyncio.CancelledError:
             await self._finish(sweep, RunState.STOPPED, "The manager stopped.")
+            raise
+        except Exception as failure:
+            await self._finish(sweep, RunState.FAILED, f"Unexpected: {type(failure).__name__}.")
             raise
         await self._finish(sweep, state, error)
         return state
@@ -175,16 +179,15 @@ class Sweeper:
 
     async def _give_space_back(self) -> None:
         """SQLite keeps the room of deleted rows; return it in steps, so that nobody waits long (spec/retention.md, 4.3)."""
-        left, before = await self._db.return_space(), -1
-        while left != before and left >= _FREE_PAGES_WORTH_RETURNING and not self._stopping:
-            await self._clock.sleep(self._config.target_hold_s)
-            left, before = await self._db.return_space(), left
-            await self._db.checkpoint()
+        with contextlib.suppress(DarnerError):  # it can wait for the next sweep
+            while await self._db.return_space() and not self._stopping.is_set():
+                await self._db.checkpoint()
+                await self._breathe(self._config.target_hold_s)
 
     async def _in_batches(self, step: Step) -> int:
         """Repeat a step until nothing is left, or `stop`; how many rows it changed."""
         cursor, changed, batches = Cursor(), 0, 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             done, held_s = await self._timed(step, cursor)
             if done.cursor is None:
                 break
@@ -192,8 +195,18 @@ class Sweeper:
             self._adapt(held_s)
             if batches % self._config.checkpoint_every == 0:
                 await self._db.checkpoint()
-            await self._clock.sleep(max(held_s, self._config.min_pause_s))
+            await self._breathe(max(held_s, self._config.min_pause_s))
         return changed
+
+    async def _breathe(self, seconds: float) -> None:
+        """Let others work for so long; `stop` ends it at once."""
+        waiting = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _timed(self, step: Step, cursor: Cursor) -> tuple[Batch, float]:
         """Run a step in a transaction; with the seconds from its first statement, so without waiting for the lock, to its end."""
