@@ -119,7 +119,7 @@ def test_an_output_that_cannot_be_written_is_named(cluster: UpCluster, origin: C
 
 def test_an_image_preheat_that_cannot_be_done_says_why_and_the_history_agrees(cluster: UpCluster, tmp_path: Path) -> None:
     layout = make_image(tmp_path / "image", layers=(100_000,), platforms=("linux/amd64", "linux/arm64"))
-    with SmallRegistry() as registry, SmallRegistry(auth="bearer", username="ann", password="secret") as private:  # noqa: S106
+    with SmallRegistry() as registry, SmallRegistry(auth="bearer", username="ann", password="secret") as private:
         registry.add("app", "v1", layout)
         private.add("app", "v1", layout)
         registry.add_manifest("app", "prose", "application/vnd.oci.image.manifest.v1+json", b"this is no JSON")
@@ -208,3 +208,10 @@ def test_a_configuration_with_an_unknown_key_names_the_nearest_known_one(cluster
     path.write_text("a: [1\n")
     done = cluster.run(process, "--config", path, timeout_s=60)
     assert_complains(done, USAGE, "YAML")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("-V",), ("--help",), ("get", "--help"), ("retention", "policy", "-h")])
+def test_asking_for_version_or_help_is_no_error(cluster: UpCluster, arguments: tuple[str, ...]) -> None:
+    done = cluster.run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "darner" in done.stdout

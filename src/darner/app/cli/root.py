@@ -39,6 +39,12 @@ def build() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"darner {__version__}")
+        raise typer.Exit
+
+
 def _globals(
     context: typer.Context,
     *,
@@ -49,9 +55,8 @@ def _globals(
     data_dir: Annotated[Path | None, typer.Option(help="Directory of `darner up`; default: $XDG_DATA_HOME/darner.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Answer every confirmation with yes.")] = False,
-    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001  (acts in its callback, before a command is asked for)
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"darner {__version__}")
-        raise typer.Exit
     context.obj = Globals(manager=manager, token=Secret(token_text) if token_text else None, data_dir=data_dir, json=json, yes=yes)
