@@ -36,7 +36,10 @@ class TargetRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartOrder:
-    """One leased part. `lease_s`: without a report for that long the part goes to somebody else. `deadline_in_s`: seconds left."""
+    """One leased part. `lease_s`: without a report for that long the part goes to somebody else. `deadline_in_s`: seconds left.
+
+    `earlier`: the hosts that an attempt before this one worked on; they are still meant when the scope is "all".
+    """
 
     lease_id: str
     part_id: int
@@ -48,6 +51,7 @@ class PartOrder:
     lease_s: float
     deadline_in_s: float
     concurrent_task_count: int = 8
+    earlier: "tuple[HostResult, ...]" = ()
 
 
 class HostState(StrEnum):
@@ -176,6 +180,7 @@ def order_to_json(order: PartOrder) -> dict[str, Any]:
             "content_for_calculating_task_id": download.content_for_calculating_task_id,
             "enable_task_id_based_blob_digest": download.enable_task_id_based_blob_digest,
         },
+        "earlier": hosts_to_json(order.earlier),
         "target": {
             "scope": target.scope,
             "ips": list(target.ips),
@@ -200,6 +205,7 @@ def order_from_json(data: Mapping[str, Any]) -> PartOrder:
             lease_s=data["lease_s"],
             deadline_in_s=data["deadline_in_s"],
             concurrent_task_count=data.get("concurrent_task_count", 8),
+            earlier=hosts_from_json(data.get("earlier") or ()),
             download=Download(
                 url=download["url"],
                 digest=Digest.parse(digest) if digest else None,

@@ -32,6 +32,8 @@ class WorkerConfig:
     progress_interval_s: float = setting(1.0, "The shortest time between two progress messages of a part.", unit="duration")
     hosts_interval_s: float = setting(10.0, "How often it tells the manager which hosts its scheduler knows.", unit="duration")
     hosts_wait_s: float = setting(10.0, "How long it waits for a host that fits the scope to appear.", unit="duration")
+    settle_s: float = setting(3.0, "Shortly after a start: how long the list of hosts must have been the same.", unit="duration")
+    young_s: float = setting(15.0, "How long a worker counts as just started.", unit="duration")
     host_attempts: int = setting(2, "How often a host is asked before the part is given back.")
     host_retry_s: float = setting(1.0, "Wait before a host is asked again; doubles every time.", unit="duration")
     silence_s: float = setting(300.0, "A host that sends nothing for that long counts as failed.", unit="duration")

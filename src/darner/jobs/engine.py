@@ -198,6 +198,7 @@ class JobsEngine:
             lease_s=self.config.lease_s,
             deadline_in_s=max((job.deadline_at - leased.now) / 1000, 0.0),
             concurrent_task_count=sealed.spec.concurrent_task_count,
+            earlier=part.hosts,
         )
 
     def _opened(self, job_id: int, sealed: bytes) -> Sealed:

@@ -21,6 +21,7 @@ from darner.jobs.engine import JobsEngine
 from darner.jobs.events import Action, Cancel, Describe, Details, Hold, JobQuery, Release, Remove
 from darner.jobs.stream import follow
 from darner.jobs.view import event_json, iso, job_json, part_json
+from darner.jobs.worker_rest import worker_router
 from darner.kit.units import parse_duration, parse_size
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -86,7 +87,7 @@ MAX_PER_PAGE = 1000
 
 
 def router(engine: JobsEngine) -> APIRouter:
-    """All routes of jobs, under both prefixes."""
+    """All routes of the room: jobs under both prefixes, and the workers' face."""
     api = APIRouter(tags=["jobs"])
     for prefix in PREFIXES:
         inner = APIRouter(prefix=prefix)
@@ -95,6 +96,7 @@ def router(engine: JobsEngine) -> APIRouter:
         _lists(inner, engine)
         _actions(inner, engine)
         api.include_router(inner)
+    api.include_router(worker_router(engine))
     return api
 
 

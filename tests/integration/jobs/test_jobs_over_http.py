@@ -28,7 +28,6 @@ from darner.jobs.rest import router
 from darner.jobs.sql import SqlHistory, SqlJobBook, SqlWorkBook
 from darner.jobs.twins import ClustersTwin, HostsTwin, ResolverTwin, RetentionTwin
 from darner.jobs.worker import Worker
-from darner.jobs.worker_rest import worker_router
 
 URL = "http://origin.example/data.bin"
 CONTENT = bytes(range(256)) * 40_000
@@ -91,7 +90,6 @@ async def a_manager(directory: Path) -> AsyncIterator[Manager]:
     _, token = await app.state.tokens.create("tester", ["admin"])
     engine = JobsEngine(config, ports)
     app.include_router(router(engine))
-    app.include_router(worker_router(engine))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     async with engine:

@@ -37,7 +37,8 @@ class Worker:
         self._board = board
         self._hosts = _FreshHosts(hosts, clock or SystemClock())
         self._clock = clock or SystemClock()
-        self._tools = Tools(config=config, board=board, hosts=self._hosts, dial=dial, clock=self._clock)
+        started_at = self._clock.monotonic()
+        self._tools = Tools(config=config, board=board, hosts=self._hosts, dial=dial, clock=self._clock, started_at=started_at)
         self._parts: set[asyncio.Task[None]] = set()
         self._turns: weakref.WeakValueDictionary[int, asyncio.Semaphore] = weakref.WeakValueDictionary()
         self._free = asyncio.Event()

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from darner.core.errors import DarnerError, InvalidInputError
 from darner.core.host import Host
 from darner.core.ids import task_id
 from darner.core.job import Scope
-from darner.core.work import HostState, Outcome, PartOrder, WorkReport
+from darner.core.work import HostResult, HostState, Outcome, PartOrder, WorkReport
 from darner.jobs.config import WorkerConfig
 from darner.jobs.ports import DaemonDialer, HostSource, WorkBoard
 from darner.jobs.rules import targets
@@ -19,6 +19,7 @@ from darner.kit.log import get_logger
 from darner.kit.retry import backoff
 
 SHOWN_HOSTS = 50
+GONE = "left the cluster in the middle of the work"
 LOOK_EVERY_S = 0.5
 FAREWELL_S = 3.0
 FINISH_FOR_S = 600.0
@@ -27,13 +28,14 @@ _log = get_logger("worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What every part works with."""
+    """What every part works with. `started_at`: when the worker started, monotonic seconds."""
 
     config: WorkerConfig
     board: WorkBoard
     hosts: HostSource
     dial: DaemonDialer
     clock: Clock
+    started_at: float
 
 
 class PartRun:
@@ -45,6 +47,8 @@ class PartRun:
         self._tools = tools
         self._turn = turn
         self._runs: list[HostRun] = []
+        self._missing: tuple[HostResult, ...] = ()
+        self._known = asyncio.Event()
         self._error = ""
         self._retryable = False
         self._lost = False
@@ -77,6 +81,7 @@ class PartRun:
         async with self._turn:
             found = await self._targets()
             self._runs = [HostRun(host=host) for host in found]
+            self._known.set()
             gate = asyncio.Semaphore(self._order.target.concurrent_peer_count)
             async with asyncio.TaskGroup() as group:
                 for run in self._runs:
@@ -87,24 +92,40 @@ class PartRun:
             await carry_out(run, self._order, self._tools.dial, self._tools.config, self._tools.clock)
 
     async def _targets(self) -> Sequence[Host]:
-        """The hosts; none, with the reason noted, if none appears in time."""
-        clock, wait_s = self._tools.clock, self._tools.config.hosts_wait_s
-        ends = clock.monotonic() + wait_s
-        named = task_id(self._order.download)
+        """The hosts; none, with the reason noted, if none appears in time.
+
+        A scheduler that has just started does not know all hosts yet. So for "all" hosts the list must have settled, and those of
+        an earlier attempt are waited for; who does not come back in time counts as failed.
+        """
+        clock, config = self._tools.clock, self._tools.config
+        ends = clock.monotonic() + config.hosts_wait_s
+        found: Sequence[Host] = ()
+        same_since = clock.monotonic()
         while True:
-            try:
-                known = await self._tools.hosts.list_hosts()
-            except DarnerError as error:
-                self._error, self._retryable = f"the scheduler does not tell its hosts: {error.message}", True
-            else:
-                found = targets(self._order.target, known, named)
-                if found:
-                    self._error, self._retryable = "", False
-                    return found
-                self._error, self._retryable = self._nobody(known), not known
-            if clock.monotonic() >= ends:
-                return ()
+            before, found = found, await self._fitting()
+            if {host.id for host in before} != {host.id for host in found}:
+                same_since = clock.monotonic()
+            now = clock.monotonic()
+            if now >= ends or (found and not self._missing and (self._is_settled(now) or now - same_since >= config.settle_s)):
+                return found
             await clock.sleep(LOOK_EVERY_S)
+
+    async def _fitting(self) -> Sequence[Host]:
+        try:
+            known = await self._tools.hosts.list_hosts()
+        except DarnerError as error:
+            self._error, self._retryable = f"the scheduler does not tell its hosts: {error.message}", True
+            return ()
+        found = targets(self._order.target, known, task_id(self._order.download))
+        self._error, self._retryable = ("", False) if found else (self._nobody(known), not known)
+        if self._order.target.scope != Scope.SINGLE_SEED_PEER:
+            there = {host.id for host in known}
+            self._missing = tuple(host for host in self._order.earlier if host.host_id not in there)
+        return found
+
+    def _is_settled(self, now: float) -> bool:
+        young = now - self._tools.started_at < self._tools.config.young_s
+        return self._order.target.scope == Scope.SINGLE_SEED_PEER or not young
 
     def _nobody(self, known: Sequence[Host]) -> str:
         rule, cluster = self._order.target, self._order.cluster_id
@@ -117,11 +138,12 @@ class PartRun:
 
     async def _beat(self) -> None:
         """Tell progress and keep the lease; returns when the part is to be stopped."""
-        config, clock = self._tools.config, self._tools.clock
-        sent, sent_at = WorkReport(), clock.monotonic()
+        clock = self._tools.clock
+        sent, sent_at, named = WorkReport(), clock.monotonic(), False
         while True:
-            await clock.sleep(config.progress_interval_s)
-            report = self._report()
+            await self._pause(until_known=not named)
+            # Once, as soon as they are known, all hosts are named, however many: the next attempt may need to know.
+            report = self._report(all_hosts=self._known.is_set() and not named)
             if report == sent and clock.monotonic() - sent_at < self._order.lease_s / 3:
                 continue
             try:
@@ -130,23 +152,33 @@ class PartRun:
                 # The work goes on: the manager may be back before the lease has run out.
                 _log.info("progress could not be told", job_id=self._order.job_id, reason=error.message)
                 continue
-            sent, sent_at = report, clock.monotonic()
+            sent, sent_at, named = report, clock.monotonic(), self._known.is_set()
             if not verdict.accepted:
                 self._lost = True
             if verdict.cancel or not verdict.accepted:
                 return
 
-    def _report(self, *, outcome: Outcome | None = None) -> WorkReport:
+    async def _pause(self, *, until_known: bool) -> None:
+        config, clock = self._tools.config, self._tools.clock
+        if until_known and not self._known.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(config.progress_interval_s):
+                    await self._known.wait()
+        else:
+            await clock.sleep(config.progress_interval_s)
+
+    def _report(self, *, outcome: Outcome | None = None, all_hosts: bool = False) -> WorkReport:
         runs = self._runs
         lengths = [run.content_length for run in runs if run.content_length is not None]
-        shown = runs if outcome is not None or len(runs) <= SHOWN_HOSTS else []
+        shown = runs if outcome is not None or all_hosts or len(runs) <= SHOWN_HOSTS else []
+        gone = [replace(host, state=HostState.FAILED, error=GONE, retryable=True) for host in self._missing] if outcome else []
         return WorkReport(
             size_bytes=max(lengths) if lengths else None,
-            target_count=len(runs),
+            target_count=len(runs) + len(gone),
             bytes_done=sum(run.bytes_done for run in runs),
             piece_count=sum(run.piece_count for run in runs),
             pieces_done=sum(len(run.pieces) for run in runs),
-            hosts=tuple(run.result() for run in shown),
+            hosts=(*(run.result() for run in shown), *gone),
             outcome=outcome,
             error=self._error,
             retryable=self._retryable,
