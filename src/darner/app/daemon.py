@@ -24,7 +24,7 @@ from darner.daemon.config import DaemonConfig
 from darner.daemon.daemon import Daemon
 from darner.daemon.engine import DaemonEngine
 from darner.daemon.host import HostProbe
-from darner.daemon.loading import Parts, Randomness
+from darner.daemon.loading import Pace, Parts, Randomness
 from darner.daemon.meters import Meters
 from darner.daemon.mirror import mirror_app
 from darner.daemon.peerbook import PeerBook
@@ -76,6 +76,10 @@ async def build(config: DaemonConfig, stack: AsyncExitStack) -> Daemon:
         clock=SystemClock(),
         chance=Randomness(draw=random.random, unique=lambda: str(uuid.uuid4())),
         meters=Meters(),
+        pace=Pace(
+            all_bytes_per_s=config.download.bandwidth_limit,
+            origin_bytes_per_s=config.download.back_to_source_bandwidth_limit,
+        ),
     )
     server = PieceServer(
         (config.storage.server.ip, config.storage.server.tcp_port),

@@ -42,7 +42,7 @@ class DownloadConfig:
     concurrent_piece_count: int = setting(4, "pieces of one task that are loaded at the same time")
     total_concurrent_piece_count: int = setting(16, "pieces of all tasks that are loaded at the same time")
     piece_timeout: float = setting(360.0, "a piece that takes longer is given up", unit="duration")
-    stall_timeout: float = setting(30.0, "without any new piece for so long, other parents are asked for", unit="duration")
+    collected_piece_timeout: float = setting(360.0, "parents that offer nothing new for so long are given up", unit="duration")
     last_asker_grace: float = setting(5.0, "how long a download goes on after its last asker has left", unit="duration")
 
 
@@ -111,7 +111,6 @@ class StorageConfig:
     server: StorageServerConfig = setting(StorageServerConfig(), "the piece server")
     dir: Path = setting(Path("/var/lib/darner"), "directory of content and metadata")
     keep: bool = setting(default=True, doc="keep content across restarts")
-    write_piece_timeout: float = setting(360.0, "a peer that needs longer to send a piece is given up", unit="duration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,32 @@ from darner.core.errors import DigestMismatchError
 BUFFER_BYTES = 1024 * 1024
 
 
+class RunningDigest:
+    """A whole file's digest that follows a download in order, so that little is left to do at its end. For one thread at a time."""
+
+    def __init__(self, algorithm: str) -> None:
+        """Nothing is read yet."""
+        self._algorithm = algorithm
+        self._hasher = new_hasher(algorithm)
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self.at = 0
+
+    def read_to(self, fd: int, stop: int) -> None:
+        """Take in the file from where it was left to `stop`. Raises DigestMismatchError if the file is shorter."""
+        while self.at < stop:
+            count = os.preadv(fd, [self._buffer[: min(BUFFER_BYTES, stop - self.at)]], self.at)
+            if not count:
+                raise DigestMismatchError(f"the file ends after {self.at} of {stop} bytes")
+            self._hasher.update(self._buffer[:count])
+            self.at += count
+
+    def digest(self) -> Digest:
+        """The digest of what was read."""
+        return Digest(self._algorithm, self._hasher.hexdigest())
+
+
 def file_digest(fd: int, length: int, algorithm: str) -> Digest:
     """The digest of the first `length` bytes of a file. Raises DigestMismatchError if the file is shorter."""
-    hasher = new_hasher(algorithm)
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    at = 0
-    while at < length:
-        count = os.preadv(fd, [buffer[: min(BUFFER_BYTES, length - at)]], at)
-        if not count:
-            raise DigestMismatchError(f"the file ends after {at} of {length} bytes")
-        hasher.update(buffer[:count])
-        at += count
-    return Digest(algorithm, hasher.hexdigest())
+    running = RunningDigest(algorithm)
+    running.read_to(fd, length)
+    return running.digest()

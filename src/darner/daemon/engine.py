@@ -62,8 +62,8 @@ class DaemonEngine:
                 async with aclosing(asker.follow(run)) as events:
                     async for event in events:
                         yield event
-            except DarnerError:
-                if mine or not _asks_otherwise(run.download, download):
+            except DarnerError as error:
+                if mine or error is not run.board.error or not _asks_otherwise(run.download, download):
                     raise
             finally:
                 self._leave(run)
@@ -184,7 +184,7 @@ class DaemonEngine:
         facts = run.work.board.facts
         wanted = wanted_range(download, facts.content_length) if facts else None
         if wanted is None:
-            await self._verify(run.ids.task_id, download)
+            await self._verify(run.ids.task_id, download, run.work.verified)
         try:
             await self.parts.on_disk(partial(output.put, self.parts.store, run.ids.task_id, download, wanted))
         except OSError as error:
@@ -192,10 +192,10 @@ class DaemonEngine:
         if run.from_disk and run.triggered and run.board.holds(None):
             await self.retell.held(run.ids.task_id, download)
 
-    async def _verify(self, task_id: str, download: Download) -> None:
+    async def _verify(self, task_id: str, download: Download, verified: Digest | None) -> None:
         """Check the digest that this asker expects; once per task and digest. Raises DigestMismatchError."""
         digest = whole_digest(download)
-        if digest is None or (task_id, digest) in self._verified:
+        if digest is None or digest == verified or (task_id, digest) in self._verified:
             return
 
         def found() -> Digest:

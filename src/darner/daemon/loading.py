@@ -6,7 +6,7 @@ There is one pool of threads for bodies (parents and origins): its size is the c
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from darner.daemon.peerbook import PeerBook
 from darner.daemon.ports import PiecePort
 from darner.daemon.schedulers import Directory
 from darner.kit.clock import Clock
+from darner.kit.limits import TokenBucket
 from darner.origin import OriginRegistry
 from darner.store import Store
 
@@ -30,6 +31,24 @@ class Randomness:
 
     draw: Callable[[], float]
     unique: Callable[[], str]
+
+
+class Pace:
+    """Limits of bandwidth over all downloads, for the threads that move bodies."""
+
+    def __init__(self, *, all_bytes_per_s: float, origin_bytes_per_s: float) -> None:
+        """0: no limit."""
+        self._all = TokenBucket(all_bytes_per_s)
+        self._origin = TokenBucket(origin_bytes_per_s)
+
+    def from_parent(self, count: int) -> None:
+        """So many bytes came from a parent; sleeps if that was too fast."""
+        self._all.take(count)
+
+    def from_origin(self, count: int) -> None:
+        """So many bytes came from an origin; sleeps if that was too fast."""
+        self._all.take(count)
+        self._origin.take(count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +70,7 @@ class Parts:
     clock: Clock
     chance: Randomness
     meters: Meters
+    pace: Pace
 
     def new_peer_id(self) -> str:
         """A name for this host in one download."""
@@ -62,17 +82,21 @@ class Parts:
 
         When the caller is cancelled, `stop` is set and the thread is waited for: it writes to a file that is closed afterwards.
         """
-        submitted = self.bodies.submit(work)
-        running = asyncio.wrap_future(submitted)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if stop is not None:
-                stop.set()
-            if not submitted.cancel():
-                await asyncio.gather(running, return_exceptions=True)
-            raise
+        return await _finished(self.bodies.submit(work), stop)
 
     async def on_disk(self, work: Callable[[], T]) -> T:
-        """Run blocking work on the disk."""
-        return await asyncio.get_running_loop().run_in_executor(self.files, work)
+        """Run short blocking work on the disk; a caller that is cancelled waits for it, for the file may be closed afterwards."""
+        return await _finished(self.files.submit(work))
+
+
+async def _finished(submitted: "Future[T]", stop: threading.Event | None = None) -> T:
+    """The result of work in a thread. On cancellation: taken back if it has not begun, else told to stop and waited for."""
+    running = asyncio.wrap_future(submitted)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop.set()
+        if not submitted.cancel():
+            await asyncio.gather(running, return_exceptions=True)
+        raise

@@ -7,6 +7,7 @@ this peer to the source, or there is nobody left to ask.
 import asyncio
 import threading
 import zlib
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
@@ -32,6 +33,7 @@ from darner.daemon.events import (
     AllHere,
     CloseParent,
     Fetch,
+    IdleChanged,
     NeedParents,
     OpenParent,
     ParentsGiven,
@@ -69,8 +71,9 @@ Mail = PullEvent | Facts | SchedulerAnswer | SessionLost | DarnerError
 class Puller:
     """One download from parents within one dialogue with a scheduler."""
 
-    def __init__(self, work: Work, session: Session, anchor: Anchor) -> None:
-        """`work` is the download; `session` is open already and its answers come here from now on."""
+    def __init__(self, work: Work, session: Session, anchor: Anchor, scheduler_alive: Callable[[], bool]) -> None:
+        """`work` is the download; the answers of `session` come here from now on. `scheduler_alive`: by its health checks."""
+        self._scheduler_alive = scheduler_alive
         self._work = work
         self._session = session
         self._anchor = anchor
@@ -79,6 +82,7 @@ class Puller:
         self._stop = threading.Event()
         self._given: dict[str, CandidateParent] = {}
         self._answers = 0
+        self._probed_at = 0.0
         self._outcome: Outcome | None = None
         self.reason = ""
         parts, board = work.parts, work.board
@@ -140,6 +144,12 @@ class Puller:
         except TimeoutError:
             await self._on_silence()
             return
+        if isinstance(mail, IdleChanged):  # comes every second, also when nothing moves
+            self._carry_out(self._pull.apply(mail))
+            if self._work.idle_s() < PROBE_EVERY_S or self._work.parts.clock.monotonic() - self._probed_at < PROBE_EVERY_S:
+                return
+            await self._on_silence()
+            return
         self._work.touch()
         match mail:
             case DarnerError():
@@ -154,9 +164,16 @@ class Puller:
                 self._carry_out(self._pull.apply(mail))
 
     async def _on_silence(self) -> None:
+        """Nothing happened for a while: look whether the scheduler and the parents are still there."""
+        self._probed_at = self._work.parts.clock.monotonic()
+        config = self._work.parts.config
+        if self._answers == 0 or self._pull.starving:
+            if not self._scheduler_alive() or self._work.idle_s() > config.scheduler.schedule_timeout:
+                self._leave(Outcome.LOST, "the scheduler does not answer")
+            return
         if not self._pull.parent_ids or self._pull.flying:
             return
-        if self._work.idle_s() > self._work.parts.config.download.stall_timeout:
+        if self._work.idle_s() > config.download.collected_piece_timeout:
             self._work.touch()
             self._carry_out(self._pull.apply(Stalled()))
         else:
@@ -257,6 +274,9 @@ class Puller:
             self._session.say(PieceFinished(piece=piece))
             self._mail.put_nowait(PieceArrived(number=number))
 
+    def _should_stop(self, deadline: float) -> bool:
+        return self._stop.is_set() or self._work.parts.clock.monotonic() > deadline
+
     async def _load(self, number: int, parent_id: str) -> Piece:
         work = self._work
         facts = work.known_facts()
@@ -269,7 +289,8 @@ class Puller:
             number,
             span,
             work.fd,
-            should_stop=self._stop.is_set,
+            on_bytes=work.parts.pace.from_parent,
+            should_stop=partial(self._should_stop, started + work.parts.config.download.piece_timeout),
         )
         fetched: FetchedPiece = await work.parts.move(fetch, self._stop)
         await self._anchor.judge(number, fetched)

@@ -107,7 +107,7 @@ class Run:
             client = self.parts.directory.client(address)
             session = Session(client, self.ids, lambda _answer: None)
             anchor = Anchor(partial(client.stat_task, self.ids.host_id, self.ids.task_id), self.parts.clock)
-            puller = Puller(self.work, session, anchor)
+            puller = Puller(self.work, session, anchor, partial(self.parts.directory.answers, address))
             async with session:
                 session.say(Register(download=self._registration()))
                 outcome = await self._pull(puller, session)

@@ -60,6 +60,10 @@ class Directory:
         """The schedulers of a task: its own one first, then around the ring; only those that answer and share a cluster."""
         return schedulers_in_order(task_id, self._usable())
 
+    def answers(self, address: str) -> bool:
+        """Whether a scheduler passed its last health check."""
+        return self._healthy.get(address, False)
+
     def client(self, address: str) -> SchedulerHostPort:
         """The client of a scheduler."""
         found = self._clients.get(address)

@@ -101,7 +101,14 @@ class SourceLoader:
         work = self._work
         span = work.known_facts().span(number)
         started = work.parts.clock.monotonic()
-        fetch = partial(work.parts.origins.fetch_range, self._request, span, work.fd, should_stop=self._stop.is_set)
+        fetch = partial(
+            work.parts.origins.fetch_range,
+            self._request,
+            span,
+            work.fd,
+            on_bytes=work.parts.pace.from_origin,
+            should_stop=self._stop.is_set,
+        )
         fetched = await work.parts.move(fetch, self._stop)
         await self._keep(number, fetched, work.parts.clock.monotonic() - started)
 
@@ -138,7 +145,9 @@ class SourceLoader:
         work, loop = self._work, asyncio.get_running_loop()
         cut: asyncio.Queue[CutPiece | None] = asyncio.Queue()
         cutter = Cutter(work.fd, facts, lambda piece: loop.call_soon_threadsafe(cut.put_nowait, piece))
-        read = partial(work.parts.origins.fetch_stream, self._request, on_chunk=cutter.write, should_stop=self._stop.is_set)
+        read = partial(
+            work.parts.origins.fetch_stream, self._request, on_chunk=self._paced(cutter.write), should_stop=self._stop.is_set
+        )
         running = asyncio.ensure_future(work.parts.move(read, self._stop))
         running.add_done_callback(lambda _: cut.put_nowait(None))
         try:
@@ -169,8 +178,17 @@ class SourceLoader:
         for number in sorted(work.resumed):
             self._report(work.resumed[number])
 
+    def _paced(self, write: Callable[[memoryview], None]) -> Callable[[memoryview], None]:
+        def take(chunk: memoryview) -> None:
+            self._work.parts.pace.from_origin(len(chunk))
+            write(chunk)
+
+        return take
+
     def _fill(self, spool: SpoolFile) -> OriginStat:
-        return self._work.parts.origins.fetch_stream(self._request, on_chunk=spool.write, should_stop=self._stop.is_set)
+        return self._work.parts.origins.fetch_stream(
+            self._request, on_chunk=self._paced(spool.write), should_stop=self._stop.is_set
+        )
 
     def _adopt(self, spool: SpoolFile, final: OriginStat, cost_s: float, piece_length: int) -> None:
         work = self._work

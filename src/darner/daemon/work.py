@@ -14,7 +14,7 @@ from darner.core.ranges import ByteRange, parse_range_header
 from darner.core.task import Download
 from darner.core.url import blob_of
 from darner.daemon.board import Board, Facts
-from darner.daemon.digests import file_digest
+from darner.daemon.digests import RunningDigest
 from darner.daemon.loading import Parts
 from darner.daemon.session import Ids
 from darner.store import NewTask, PieceRecord, TaskRecord
@@ -48,6 +48,10 @@ class Work:
         self.board = Board()
         self.resumed: dict[int, PieceRecord] = {}
         """Pieces that were on disk already: of an older content, perhaps."""
+        self.verified: Digest | None = None
+        """The digest of the whole, once it was checked in this run."""
+        self._running: RunningDigest | None = None
+        self._digesting = False
         self._files = ExitStack()
         self._fd: int | None = None
         self._touched_at = parts.clock.monotonic()
@@ -115,6 +119,7 @@ class Work:
         self.parts.meters.traffic.labels(record.traffic_type.name).inc(record.length)
         self.touch()
         self.board.add(record.to_piece())
+        await self._digest_more()
 
     async def complete(self) -> None:
         """Verify the whole and mark the task finished, if the whole is here. Raises DigestMismatchError.
@@ -132,10 +137,31 @@ class Work:
         """Check the whole content. Raises DigestMismatchError, after the task was dropped from the store."""
         if digest is None:
             return
-        found = await self.parts.on_disk(partial(file_digest, self.fd, self.known_facts().content_length, digest.algorithm))
-        if found != digest:
+        running = self._running or RunningDigest(digest.algorithm)
+        await self.parts.on_disk(partial(running.read_to, self.fd, self.known_facts().content_length))
+        found = running.digest()
+        if found == digest:
+            self.verified = digest
+        else:
             await self.forget()
             raise DigestMismatchError(f"{self.download.url} has digest {found}, not {digest} as expected; the content was dropped")
+
+    async def _digest_more(self) -> None:
+        """Let the digest of the whole follow the download, so that its end need not wait for all of it."""
+        running, facts = self._running, self.board.facts
+        if running is None or facts is None or self._digesting:
+            return
+        number = running.at // facts.piece_length
+        while number in self.board.pieces:
+            number += 1
+        stop = min(number * facts.piece_length, facts.content_length)
+        if stop <= running.at:
+            return
+        self._digesting = True
+        try:
+            await self.parts.on_disk(partial(running.read_to, self.fd, stop))
+        finally:
+            self._digesting = False
 
     def close(self) -> None:
         """Close the file."""
@@ -151,6 +177,8 @@ class Work:
         self.board.learn(
             Facts(content_length=record.content_length, piece_length=record.piece_length, header=record.response_header)
         )
+        digest = whole_digest(self.download)
+        self._running = RunningDigest(digest.algorithm) if digest else None
         for piece in await self.parts.on_disk(held):
             self.resumed[piece.number] = piece
             self.board.add(piece.to_piece())

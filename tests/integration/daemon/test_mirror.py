@@ -84,7 +84,7 @@ async def test_ranges_heads_and_unknown_blobs_are_answered_as_the_registry_would
 
 async def test_a_cached_blob_is_given_only_to_those_whom_the_registry_lets_in(lab: Any, layout: ImageLayout) -> None:
     digest, size = largest(layout)
-    with SmallRegistry(auth="basic", username="u", password="p") as registry:  # noqa: S106
+    with SmallRegistry(auth="basic", username="u", password="p") as registry:
         registry.add("team/app", "v1", layout)
         header = {"X-Dragonfly-Registry": registry.server.base_url}
         async with lab.daemon("p1") as daemon, lab.daemon("p2") as other, aiohttp.ClientSession(headers=header) as http:
