@@ -170,14 +170,11 @@ def test_a_task_lacking_pieces_cannot_be_finished_nor_exported(opened: Fixture, 
     assert not (place / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "change", [{"offset": 1001}, {"length": 999}, {"number": 4, "offset": 4000}, {"number": 3, "offset": 3000}]
-)
-def test_a_piece_that_does_not_lie_where_it_must_is_refused(opened: Fixture, change: dict[str, int]) -> None:
+@pytest.mark.parametrize(("number", "offset", "length"), [(1, 1001, 1000), (1, 1000, 999), (4, 4000, 1000), (3, 3000, 1000)])
+def test_a_piece_that_does_not_lie_where_it_must_is_refused(opened: Fixture, number: int, offset: int, length: int) -> None:
     opened.store.create(new())
-    facts = {"number": 1, "offset": 1000, "length": 1000} | change
     with pytest.raises(InvalidInputError):
-        opened.store.record_piece(TASK, PieceRecord(crc32=1, **facts))
+        opened.store.record_piece(TASK, PieceRecord(crc32=1, number=number, offset=offset, length=length))
     assert opened.store.pieces(TASK) == {}
 
 

@@ -36,7 +36,7 @@ class PieceSource(Protocol):
     """Where served pieces come from. Called by many threads at once."""
 
     def open_piece(self, task_id: str, number: int) -> ServedPiece:
-        """A piece whose bytes are known to be good. Raises NotFoundError (answered as that); other errors are answered as internal."""
+        """A piece whose bytes are known to be good. Raises NotFoundError, answered as that; other errors as internal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ class ServerLimits:
 class ClientLimits:
     """What one piece client allows.
 
-    A parent may think for `reply_timeout_s` before its answer (it may have an upload limit), then pause for `stall_timeout_s`, and must
-    send `min_bytes_per_s` on average after the first `stall_timeout_s`.
+    A parent may think for `reply_timeout_s` before its answer (it may have an upload limit), then pause for `stall_timeout_s`, and
+    must send `min_bytes_per_s` on average after the first `stall_timeout_s`.
     """
 
     connect_timeout_s: float = 2.0

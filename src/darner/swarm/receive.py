@@ -51,6 +51,11 @@ class Pace:
             speed, least = self._bytes / elapsed, self._min_bytes_per_s
             raise PeerError(f"the peer sends {speed:.0f} bytes per second, less than {least:.0f}")
 
+    def whole(self) -> None:
+        """Bytes of something that must be there as a whole within the time-out, however they drip in. Raises PeerError."""
+        if time.monotonic() - self._started > self._stall_timeout_s:
+            raise PeerError(f"the peer took more than {self._stall_timeout_s:g} seconds for its answer")
+
     def silence(self) -> None:
         """Nothing came for a tick. Raises PeerError if that lasts too long."""
         if time.monotonic() - self._last > self._stall_timeout_s:
@@ -101,14 +106,14 @@ class BodySink:
 
 
 def receive_exactly(sock: socket.socket, count: int, pace: Pace, should_stop: Callable[[], bool]) -> bytes:
-    """`count` bytes; fewer only if the peer closed before the first. Raises PeerError if it closes in between, or is silent."""
+    """`count` bytes; none if the peer closed at once. Raises PeerError if it closes in between, or takes too long in all."""
     data = bytearray()
     while len(data) < count:
         stop_if(should_stop)
+        pace.whole()
         try:
             chunk = sock.recv(count - len(data))
         except BlockingIOError:
-            pace.silence()
             continue
         if not chunk:
             if data:
