@@ -5,8 +5,6 @@ upstream reads from its dynamic configuration, `manager.tokenFile` and `worker`.
 `retryInterval` have no counterpart: one peer goes to the origin, and waiting peers are told when there is something to tell.
 """
 
-# ruff: noqa: RUF009  (`setting` makes a field; what it is given is frozen)
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -167,6 +167,15 @@ class Trigger:
     peer: PeerRecord | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class SeedFailure:
+    """A seed did not load the task at that time; it is not asked again until then."""
+
+    seed_id: str
+    at: float
+    until: float
+
+
 class Pool:
     """The peers of a task that may be offered as parents. Walks begin where the last one ended, so that all get their turn."""
 
@@ -214,8 +223,9 @@ class Pool:
 class TaskRecord:
     """A task and its swarm.
 
-    `held` are the peers without an answer, oldest first. `sources` are those sent to the origin that are still awaited.
-    `pieces` are those that such peers vouch for. `seed_failed` is the seed that failed last, and when.
+    `held` are the peers without an answer, oldest first. `sources` are those sent to the origin that are still awaited, each with
+    those it could have waited for itself.
+    `pieces` are those that such peers vouch for. `seed_failed` is the seed that failed last.
     """
 
     id: str
@@ -228,9 +238,9 @@ class TaskRecord:
     peers: dict[str, PeerRecord] = field(default_factory=dict)
     eligible: Pool = field(default_factory=Pool)
     held: dict[PeerRecord, None] = field(default_factory=dict)
-    sources: dict[PeerRecord, None] = field(default_factory=dict)
+    sources: dict[PeerRecord, tuple[PeerRecord, ...]] = field(default_factory=dict)
     trigger: Trigger | None = None
-    seed_failed: tuple[str, float] | None = None
+    seed_failed: SeedFailure | None = None
     origin_error: OriginError | None = None
     origin_failures: int = 0
     pieces: dict[int, Piece] = field(default_factory=dict)

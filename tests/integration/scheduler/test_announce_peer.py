@@ -1,6 +1,7 @@
 import asyncio
 
 import grpc
+from tests.integration.scheduler.harness import ENDED, TASK, URL, FakeSeeds, host, scheduler
 
 from darner.core.announce import (
     BackToSourceFinished,
@@ -15,7 +16,6 @@ from darner.core.announce import (
 from darner.core.host import Host
 from darner.core.piece import Piece
 from darner.core.task import Download
-from tests.integration.scheduler.harness import ENDED, TASK, URL, FakeSeeds, host, scheduler
 
 SEED = host("s", seed=True, ip="10.9.0.1")
 
@@ -52,7 +52,7 @@ async def test_a_peer_waits_for_the_seed_and_loads_from_it_while_it_loads() -> N
         await place.announce(SEED, host("a"))
         await place.until(lambda: place.engine._swarms._world.seeds.pick(TASK) is not None)
         async with place.peer("a") as peer:
-            await peer.register(output_path="/tmp/x")
+            await peer.register(output_path="/data/x")
             answer = await peer.hear()
             assert isinstance(answer, NormalTask)
             assert [parent.host.id for parent in answer.candidate_parents] == [SEED.id]

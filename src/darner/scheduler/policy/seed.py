@@ -1,6 +1,7 @@
 """Which seed loads a task (scheduler.md, section 11): upstream's ring over the healthy seeds, by the full task id."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from darner.core.hashring import SeedRing
 from darner.core.task import Download
@@ -23,15 +24,19 @@ class Seeds:
         return self._by_address[address] if address else None
 
 
-def may_ask(seed: HostRecord, peer: PeerRecord, *, memory_s: float, now: float) -> bool:
-    """Whether this seed can help this peer: another host, none that failed the peer, and none that failed the task lately.
+def may_ask(seed: HostRecord, peer: PeerRecord, now: float) -> bool:
+    """Whether this seed can help this peer: it is another host, has not got the task already, and failed neither lately.
 
-    A failure is forgotten after `memory_s`, or when the seed has become healthy again since.
+    A failure is forgotten after a time, or when the seed has become healthy again since.
     """
-    if seed is peer.host or peer.strikes.get(seed.id, 0) >= MAX_STRIKES:
+    if (
+        seed is peer.host
+        or peer.strikes.get(seed.id, 0) >= MAX_STRIKES
+        or any(holder.host is seed for holder in peer.task.eligible)
+    ):
         return False
     failed = peer.task.seed_failed
-    return failed is None or failed[0] != seed.id or now - failed[1] > memory_s or seed.good_since > failed[1]
+    return failed is None or failed.seed_id != seed.id or now > failed.until or seed.good_since > failed.at
 
 
 def seed_download(download: Download, remote_ip: str) -> Download:
@@ -39,8 +44,6 @@ def seed_download(download: Download, remote_ip: str) -> Download:
 
     The range goes too: a seed that holds only a part takes itself for complete (daemon.md, section 6.6).
     """
-    from dataclasses import replace
-
     return replace(
         download,
         range=None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from darner.core.announce import CandidateParent, EmptyTask, MetadataOnly, NeedBackToSource, NormalTask
+from darner.core.announce import CandidateParent, EmptyTask, MetadataOnly, NormalTask
 from darner.core.errors import DarnerError
 from darner.scheduler.events import Refuse
 from darner.scheduler.records import Hold, PeerRecord, PeerState, Wait
@@ -55,22 +55,6 @@ def accept_holder(turn: Turn, peer: PeerRecord) -> None:
     turn.send(peer, MetadataOnly())
 
 
-def send_to_source(turn: Turn, peer: PeerRecord, why: str, *, alone: bool) -> None:
-    """Tell a peer to load from the origin. `alone`: the others need not wait for it, because they have somebody already."""
-    task = peer.task
-    unhold(peer)
-    unlink_parents(turn, peer)
-    if not any(other.finished or other.position >= 0 for other in task.peers.values() if other is not peer):
-        _forget_content(peer)
-    peer.sent = True
-    peer.source_error = None
-    peer.progress_at = turn.now
-    if not alone:
-        task.sources[peer] = None
-        turn.watch(task)
-    turn.send(peer, NeedBackToSource(description=why))
-
-
 def refuse(turn: Turn, peer: PeerRecord, error: DarnerError) -> None:
     """End a peer's stream with an error; the peer has failed."""
     retire(turn, peer)
@@ -78,18 +62,18 @@ def refuse(turn: Turn, peer: PeerRecord, error: DarnerError) -> None:
     turn.out.append(Refuse(task_id=peer.task.id, peer_id=peer.id, error=error))
 
 
+def withdraw(turn: Turn, peer: PeerRecord) -> None:
+    """The peer is no source any more; those that waited for it must find another."""
+    if peer in peer.task.sources:
+        del peer.task.sources[peer]
+        turn.unsettled[peer.task] = None
+
+
 def retire(turn: Turn, peer: PeerRecord) -> None:
     """The peer has failed: it waits for nothing and serves nobody."""
+    withdraw(turn, peer)
     unhold(peer)
     peer.state = PeerState.FAILED
     unlink_parents(turn, peer)
     drop_children(turn, peer)
     refresh(turn, peer)
-
-
-def _forget_content(peer: PeerRecord) -> None:
-    """Nobody has any of the content: what is known of an earlier one may no longer be true."""
-    task = peer.task
-    task.pieces.clear()
-    task.content_length = peer.download.actual_content_length
-    task.piece_length = peer.download.actual_piece_length or peer.download.piece_length

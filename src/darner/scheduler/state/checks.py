@@ -4,7 +4,6 @@ from darner.scheduler.policy.filter import descendants
 from darner.scheduler.records import ENDED, HostRecord, PeerRecord, PeerState, TaskRecord
 from darner.scheduler.state.answers import MAX_ANSWERS
 from darner.scheduler.state.links import is_eligible
-from darner.scheduler.state.sources import can_use
 from darner.scheduler.state.world import World
 
 
@@ -53,15 +52,10 @@ def _check_index(task: TaskRecord) -> None:
 
 
 def _check_sources(task: TaskRecord) -> None:
-    sources = list(task.sources)
-    for at, later in enumerate(sources):
-        _claim(task.peers.get(later.id) is later and later.state not in ENDED, "a source takes part and still loads")
-        _claim(later.hold is None, "a source has been told")
-        _claim(
-            not any(can_use(later, earlier) for earlier in sources[:at]), "nobody is sent to the origin who could wait for another"
-        )
-    if task.trigger is not None and task.trigger.peer is None:
-        _claim(not any(can_use(peer, peer) for peer in sources), "nobody waits for itself")
+    for source, usable in task.sources.items():
+        _claim(task.peers.get(source.id) is source and source.state not in ENDED, "a source takes part and still loads")
+        _claim(source.hold is None, "a source has been told")
+        _claim(not usable, "nobody is sent to the origin who could wait for another")
 
 
 def _check_waiting(world: World, task: TaskRecord) -> None:

@@ -26,10 +26,10 @@ from darner.core.errors import NotFoundError, OriginError
 from darner.core.piece import Piece
 from darner.scheduler.events import End, Refuse
 from darner.scheduler.records import ENDED, PeerRecord, PeerState
-from darner.scheduler.state.answers import retire, unhold
+from darner.scheduler.state.answers import unhold, withdraw
 from darner.scheduler.state.links import refresh, unlink_parents
 from darner.scheduler.state.register import register
-from darner.scheduler.state.sources import awaited, source_lost
+from darner.scheduler.state.sources import awaited, expect, fail
 from darner.scheduler.state.waiting import serve
 from darner.scheduler.state.world import Turn
 
@@ -77,10 +77,8 @@ def _back_to_source_started(turn: Turn, peer: PeerRecord, _: BackToSourceStarted
         return
     unhold(peer)
     peer.progress_at = turn.now
-    task = peer.task
     if not peer.sent and awaited(peer) is None:
-        task.sources[peer] = None
-        turn.watch(task)
+        expect(turn, peer)
     peer.state = PeerState.BACK_TO_SOURCE
     unlink_parents(turn, peer)
 
@@ -90,6 +88,7 @@ def _reschedule(turn: Turn, peer: PeerRecord, message: Reschedule) -> None:
         return
     for parent in message.candidate_parents:
         _strike(peer, parent.id, parent.host.id)
+    withdraw(turn, peer)
     unlink_parents(turn, peer)
     if peer.hold is None:
         serve(turn, peer)
@@ -150,11 +149,10 @@ def _finished(turn: Turn, peer: PeerRecord, _: Finished | BackToSourceFinished) 
     if peer.state in ENDED:
         return
     unhold(peer)
-    task = peer.task
     if peer.sent and not peer.ranged:
         _learn_lengths(peer)
     peer.state = PeerState.SUCCEEDED
-    task.sources.pop(peer, None)
+    withdraw(turn, peer)
     unlink_parents(turn, peer)
 
 
@@ -173,14 +171,8 @@ def _learn_lengths(peer: PeerRecord) -> None:
 
 def _failed(turn: Turn, peer: PeerRecord, _: Failed | BackToSourceFailed) -> None:
     if peer.state is not PeerState.FAILED:
+        peer.task.ever_failed = True
         fail(turn, peer)
-
-
-def fail(turn: Turn, peer: PeerRecord) -> None:
-    """A peer gives up, or is given up."""
-    retire(turn, peer)
-    peer.task.ever_failed = True
-    source_lost(turn, peer)
 
 
 _HANDLERS: dict[type, Callable[[Turn, PeerRecord, Any], None]] = {

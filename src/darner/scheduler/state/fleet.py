@@ -4,10 +4,9 @@ from darner.core.errors import OriginError, UnavailableError
 from darner.scheduler.events import HostAnnounced, HostLeft, PeerLeft, SeedChecked, StreamBroken, TaskLeft, TriggerEnded
 from darner.scheduler.policy.seed import Seeds
 from darner.scheduler.records import ENDED, HostRecord, SeedHealth, Wait
-from darner.scheduler.state.dialogue import fail
 from darner.scheduler.state.links import refresh
 from darner.scheduler.state.removal import forget_host, forget_peer
-from darner.scheduler.state.sources import seed_lost
+from darner.scheduler.state.sources import fail, seed_lost
 from darner.scheduler.state.world import Turn
 
 
@@ -95,6 +94,7 @@ def stream_broken(turn: Turn, event: StreamBroken) -> None:
     task = turn.world.tasks.get(event.task_id)
     peer = task.peers.get(event.peer_id) if task is not None else None
     if peer is not None and peer.state not in ENDED:
+        peer.task.ever_failed = True
         fail(turn, peer)
 
 

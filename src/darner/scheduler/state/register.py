@@ -9,9 +9,9 @@ from darner.core.ids import HostId
 from darner.core.ranges import ByteRange, parse_range_header
 from darner.core.task import Download
 from darner.scheduler.records import ENDED, HostRecord, PeerRecord, TaskRecord, Wait
-from darner.scheduler.state.answers import accept_holder, send_to_source
+from darner.scheduler.state.answers import accept_holder
 from darner.scheduler.state.removal import forget_peer
-from darner.scheduler.state.sources import awaited
+from darner.scheduler.state.sources import awaited, send_to_source
 from darner.scheduler.state.waiting import serve
 from darner.scheduler.state.world import Turn, World
 

@@ -3,8 +3,7 @@
 from darner.core.errors import NotFoundError
 from darner.scheduler.events import Refuse
 from darner.scheduler.records import HostRecord, PeerRecord, PeerState
-from darner.scheduler.state.answers import retire
-from darner.scheduler.state.sources import source_lost
+from darner.scheduler.state.sources import fail
 from darner.scheduler.state.world import Turn
 
 
@@ -12,8 +11,7 @@ def forget_peer(turn: Turn, peer: PeerRecord) -> None:
     """Drop a peer. One that waits is told; one that loads may go on, and its later messages are ignored."""
     waits = peer.hold is not None
     if peer.state is not PeerState.FAILED:
-        retire(turn, peer)
-        source_lost(turn, peer)
+        fail(turn, peer)
     del peer.task.peers[peer.id]
     peer.host.peers.pop((peer.task.id, peer.id), None)
     if waits:

@@ -3,6 +3,7 @@
 At most one source is awaited by any peer: another one is named only for a peer that cannot use those there are.
 """
 
+from darner.core.announce import NeedBackToSource
 from darner.core.errors import ConflictError, DarnerError, NotFoundError, OriginError, TimedOutError, UnavailableError
 from darner.core.task import Download
 from darner.scheduler.events import CancelTrigger, TriggerSeed
@@ -12,8 +13,9 @@ from darner.scheduler.policy.priority import FirstStep, first_step
 from darner.scheduler.policy.promote import may_visit_origin
 from darner.scheduler.policy.seed import may_ask, seed_download
 from darner.scheduler.policy.verdict import concerns, is_permanent
-from darner.scheduler.records import ENDED, HostRecord, PeerRecord, PeerState, SeedHealth, TaskRecord, Trigger, Wait
-from darner.scheduler.state.answers import hold, refuse, send_to_source
+from darner.scheduler.records import ENDED, HostRecord, PeerRecord, PeerState, SeedFailure, SeedHealth, TaskRecord, Trigger, Wait
+from darner.scheduler.state.answers import hold, refuse, retire, unhold
+from darner.scheduler.state.links import unlink_parents
 from darner.scheduler.state.world import Turn
 
 
@@ -48,7 +50,7 @@ def start_source(turn: Turn, peer: PeerRecord) -> None:
             return
         if step is FirstStep.SEED and task.trigger is None:
             seed = world.seeds.pick(task.id)
-            if seed is not None and may_ask(seed, peer, memory_s=turn.config.seed_failure_memory, now=turn.now):
+            if seed is not None and may_ask(seed, peer, turn.now):
                 trigger_seed(turn, peer, seed)
                 return
             if seed is None and seed_is_near(turn):
@@ -59,6 +61,36 @@ def start_source(turn: Turn, peer: PeerRecord) -> None:
     else:
         reason = "no peer holds this content, and the download must not go to the origin (back-to-source is off)"
         refuse(turn, peer, task.origin_error or NotFoundError(reason))
+
+
+def send_to_source(turn: Turn, peer: PeerRecord, why: str, *, alone: bool) -> None:
+    """Tell a peer to load from the origin. `alone`: the others need not wait for it, because they have somebody already."""
+    task = peer.task
+    unhold(peer)
+    unlink_parents(turn, peer)
+    if not any(other.finished or other.position >= 0 for other in task.peers.values() if other is not peer):
+        _forget_content(peer)
+    peer.sent = True
+    peer.source_error = None
+    peer.progress_at = turn.now
+    if not alone:
+        expect(turn, peer)
+    turn.send(peer, NeedBackToSource(description=why))
+
+
+def expect(turn: Turn, peer: PeerRecord) -> None:
+    """Others may wait for this peer from now on. What it could have waited for itself is noted: it should be nobody."""
+    task = peer.task
+    task.sources[peer] = tuple(source for source in task.sources if can_use(peer, source))
+    turn.watch(task)
+
+
+def _forget_content(peer: PeerRecord) -> None:
+    """Nobody has any of the content: what is known of an earlier one may no longer be true."""
+    task = peer.task
+    task.pieces.clear()
+    task.content_length = peer.download.actual_content_length
+    task.piece_length = peer.download.actual_piece_length or peer.download.piece_length
 
 
 def _why(task: TaskRecord) -> str:
@@ -88,11 +120,11 @@ def seed_is_near(turn: Turn) -> bool:
     )
 
 
-def source_lost(turn: Turn, peer: PeerRecord) -> None:
-    """A peer that others may wait for has failed. Its origin's error, if any, decides what they are told."""
+def fail(turn: Turn, peer: PeerRecord) -> None:
+    """A peer gives up, or is given up. If others waited for it, its origin's error, if any, decides what they are told."""
     task = peer.task
     was_awaited = peer in task.sources
-    task.sources.pop(peer, None)
+    retire(turn, peer)
     trigger = task.trigger
     if trigger is not None and trigger.peer is peer:
         task.trigger = None
@@ -104,11 +136,10 @@ def source_lost(turn: Turn, peer: PeerRecord) -> None:
 def seed_lost(turn: Turn, task: TaskRecord, trigger: Trigger, error: DarnerError | None) -> None:
     """A seed that was triggered did not load the task. The trigger is no longer the task's."""
     origin_error = error if isinstance(error, OriginError) else None
-    config = turn.config
-    if origin_error is None:
-        task.seed_failed = (trigger.seed_id, turn.now)
-    elif not is_permanent(origin_error):  # the origin's fault: the seed may be asked again soon
-        task.seed_failed = (trigger.seed_id, turn.now - config.seed_failure_memory + config.patience)
+    if origin_error is None or not is_permanent(origin_error):
+        # When it was the origin's fault, the seed may be asked again soon.
+        memory_s = turn.config.seed_failure_memory if origin_error is None else turn.config.patience
+        task.seed_failed = SeedFailure(trigger.seed_id, turn.now, turn.now + memory_s)
     host = turn.world.hosts.get(trigger.seed_id)
     if host is not None and isinstance(error, UnavailableError) and trigger.peer is None:
         host.health = SeedHealth.BAD

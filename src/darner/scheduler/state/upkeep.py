@@ -22,7 +22,7 @@ def tick(turn: Turn) -> None:
             release(turn, task, min(turn.config.wave * len(task.eligible), MAX_RELEASE))
         _drop_silent(turn, task)
         for peer in list(task.held):
-            if peer.hold is not None and peer.hold.deadline <= turn.now:
+            if peer.hold is not None and peer.hold.deadline < turn.now:
                 expire(turn, peer, peer.hold)
         if not (task.held or task.sources or task.trigger):
             del watched[task.id]

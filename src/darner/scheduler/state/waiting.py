@@ -10,8 +10,8 @@ from darner.core.errors import UnavailableError
 from darner.scheduler.policy.filter import find_parents
 from darner.scheduler.policy.promote import may_visit_origin, promotion_order
 from darner.scheduler.records import Hold, PeerRecord, TaskRecord, Wait
-from darner.scheduler.state.answers import MAX_ANSWERS, give, hold, refuse, say_empty, send_to_source
-from darner.scheduler.state.sources import awaited, can_use, give_up_trigger, has_started, start_source
+from darner.scheduler.state.answers import MAX_ANSWERS, give, hold, refuse, say_empty
+from darner.scheduler.state.sources import awaited, can_use, give_up_trigger, has_started, send_to_source, start_source
 from darner.scheduler.state.world import Turn
 
 LOOKS_PER_RELEASE = 4
@@ -94,7 +94,7 @@ def expire(turn: Turn, peer: PeerRecord, waited: Hold) -> None:
     if pending is not None:
         signs.append(pending.since)
     latest = max(signs, default=0.0) + turn.config.patience
-    if latest > turn.now:
+    if latest >= turn.now:
         waited.deadline = latest
         return
     for source in usable:
