@@ -69,7 +69,7 @@ class Daemon:
         stack.push_async_callback(self._stop_pieces)
         stack.push_async_callback(self.engine.close)
         await stack.enter_async_context(UploadServer(self.engine, config.upload.server.ip, config.upload.server.port))
-        self.parts.directory.on_new = self.engine.retell.all_held
+        self.parts.directory.on_new = self.engine.meet
         await self.parts.directory.start()
         stack.push_async_callback(self.parts.directory.leave)
         await stack.enter_async_context(DownloadServer(self.engine, config.download.server))

@@ -4,17 +4,27 @@ One run per task, shared by all askers; the last one to leave stops it after a s
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from darner.core import ids
 from darner.core.digest import Digest
-from darner.core.errors import ConflictError, DarnerError, DigestMismatchError, NotFoundError, UnavailableError
+from darner.core.errors import (
+    ConflictError,
+    DarnerError,
+    DigestMismatchError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from darner.core.host import Host
-from darner.core.progress import DownloadEvent, DownloadStarted, PieceOffer
+from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
+from darner.core.progress import DownloadEvent, PieceOffer
 from darner.core.task import Download, LocalTask, TaskInfo
+from darner.core.url import redacted
 from darner.daemon import offers, output
 from darner.daemon.asker import Asker
 from darner.daemon.digests import file_digest
@@ -54,6 +64,7 @@ class DaemonEngine:
         if triggered:
             download = replace(download, output_path=None, overwrite=False, force_hard_link=False)
         output.check_output(download)
+        _check(download)
         task_id = ids.task_id(download)
         asker = Asker(download)
         for _ in range(MAX_RUNS_PER_ASK):
@@ -122,6 +133,10 @@ class DaemonEngine:
         """The numbers of this host, for a child."""
         return offers.sync_host(self.parts, self.parts.host)
 
+    async def meet(self, address: str) -> None:
+        """A scheduler is new, or new again: tell it what is here, while other things go on."""
+        self._spawn(self.retell.all_held(address))
+
     @property
     def running(self) -> int:
         """How many downloads run."""
@@ -165,10 +180,22 @@ class DaemonEngine:
         self._graces.pop(run, None)
         if run not in self._askers and not run.board.ended and not run.triggered:
             _log.info("the last asker has left; the download is stopped", task=run.ids.task_id)
-            self._spawn(run)
+            self._spawn(run.cancel())
 
-    def _spawn(self, run: Run) -> None:
-        task = asyncio.create_task(run.cancel())
+    async def _prefetch(self, download: Download) -> None:
+        """Load the rest of a content of which a part was asked for."""
+        whole = replace(download, range=None, prefetch=False, is_prefetch=True, need_piece_content=False)
+        whole = replace(whole, request_header=whole.request_header.without("range"))
+        try:
+            async with aclosing(self.download(whole, triggered=True)) as events:
+                async for _ in events:
+                    pass
+            await self.parts.on_disk(partial(self.parts.store.set_prefetched, ids.task_id(whole)))
+        except DarnerError as error:
+            _log.info("the rest of a content was not loaded", url=redacted(download.url), reason=error.message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -183,6 +210,8 @@ class DaemonEngine:
         """What this asker wants beyond the bytes: their digest checked, the output made, the scheduler reminded."""
         facts = run.work.board.facts
         wanted = wanted_range(download, facts.content_length) if facts else None
+        if wanted is not None and download.prefetch:
+            self._spawn(self._prefetch(download))
         if wanted is None:
             await self._verify(run.ids.task_id, download, run.work.verified)
         try:
@@ -225,11 +254,16 @@ def _asks_otherwise(theirs: Download, mine: Download) -> bool:
     )
 
 
+def _check(download: Download) -> None:
+    """Refuse a piece length that would give pieces without number, or too large to be held in memory."""
+    length = download.piece_length
+    if length is not None and not MIN_PIECE_LENGTH <= length <= MAX_PIECE_LENGTH:
+        message = f"piece length {length}: expected {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH} bytes"
+        raise InvalidInputError(message, field="piece_length")
+
+
 def _checked(task_id: str) -> str:
     """A task id as it may be asked about. Raises NotFoundError for what cannot be one."""
     if not 0 < len(task_id) <= MAX_TASK_ID or not task_id.isascii() or not task_id.isalnum():
         raise NotFoundError(f"{task_id[:MAX_TASK_ID]!r} is not the id of a task here")
     return task_id
-
-
-__all__ = ["DaemonEngine", "DownloadStarted"]

@@ -61,9 +61,10 @@ def registry_base(header: str | None, namespace: str | None, default: str, insec
 
     A registry named without a scheme is spoken to by https, unless it is on this machine or listed as insecure.
     """
-    named = (header or namespace or default).strip().rstrip("/")
+    named = (header or namespace or default).strip()
     if "://" not in named:
-        host = DOCKER_HUB if named.lower() in _HUB_NAMES else named
+        authority = named.partition("/")[0]
+        host = DOCKER_HUB if authority.lower() in _HUB_NAMES else authority
         named = f"{'http' if is_plain(host, insecure) else 'https'}://{host}"
     url = parse_url(named, field="registry")
     if url.protocol not in {"http:", "https:"} or not url.host or url.username or url.password:

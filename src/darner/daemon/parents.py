@@ -42,6 +42,19 @@ def facts_of(task: LocalTask, download: Download) -> Facts:
     return Facts(content_length=task.content_length, piece_length=task.piece_length, header=task.response_header)
 
 
+def check_offer(offer: PieceOffer, parent: CandidateParent, facts: Facts) -> None:
+    """Refuse an offer that cannot be true, or that points at another machine. Raises ContradictionError."""
+    if not 0 <= offer.number < facts.count:
+        raise ContradictionError(f"a parent offers piece {offer.number} of a task that has {facts.count}")
+    span = facts.span(offer.number)
+    if offer.ip != parent.host.ip or not offer.tcp_port:
+        raise ContradictionError(f"a parent at {parent.host.ip} points at {offer.ip}:{offer.tcp_port}")
+    if (offer.offset, offer.length) != (span.start, span.length):
+        raise ContradictionError(
+            f"a parent offers piece {offer.number} as {offer.offset}+{offer.length}, not {span.start}+{span.length}"
+        )
+
+
 class Listeners:
     """One listener per parent in use. `post` takes events; `known` is asked whether facts that a parent claims may be believed."""
 
@@ -128,21 +141,10 @@ class Listeners:
         wanted = frozenset(numbers)
         async with aclosing(client.sync_pieces(self._ids.host_id, self._ids.task_id, numbers)) as offers:
             async for offer in offers:
-                self._check(offer, parent, facts)
+                check_offer(offer, parent, facts)
                 if offer.number in wanted:
                     self.places[parent.id, offer.number] = (offer.ip, offer.tcp_port)
                     self._post(PieceOffered(parent_id=parent.id, number=offer.number))
-
-    def _check(self, offer: PieceOffer, parent: CandidateParent, facts: Facts) -> None:
-        if not 0 <= offer.number < facts.count:
-            raise ContradictionError(f"a parent offers piece {offer.number} of a task that has {facts.count}")
-        span = facts.span(offer.number)
-        if offer.ip != parent.host.ip or not offer.tcp_port:
-            raise ContradictionError(f"a parent at {parent.host.ip} points at {offer.ip}:{offer.tcp_port}")
-        if (offer.offset, offer.length) != (span.start, span.length):
-            raise ContradictionError(
-                f"a parent offers piece {offer.number} as {offer.offset}+{offer.length}, not {span.start}+{span.length}"
-            )
 
     async def _watch(self, parent: CandidateParent) -> None:
         """Pass on a parent's bandwidth; one that does not tell keeps the weight it has."""
