@@ -29,7 +29,7 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
 }
 _SERVER_SETTINGS = {
-    "mysql": ("SET SESSION time_zone = '+00:00'", "SET SESSION transaction_isolation = 'READ-COMMITTED'"),
+    "mysql": ("SET SESSION time_zone = '+00:00'", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"),
     "postgresql": ("SET TIME ZONE 'UTC'",),
 }
 _READERS = 4
