@@ -1,5 +1,7 @@
 """The small HTTP ports: /metrics and /healthy."""
 
+import os
+
 from aiohttp import web
 from prometheus_client import generate_latest
 
@@ -49,7 +51,9 @@ class HttpPort:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise ConflictError(f"cannot listen on {self._ip}:{self._port} for {self._name}: {error.strerror}") from error
+            raise ConflictError(
+                f"cannot listen on {self._ip}:{self._port} for {self._name}: {os.strerror(error.errno or 0)}"
+            ) from error
         port: int = self._runner.addresses[0][1]
         return port
 

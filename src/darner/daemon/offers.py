@@ -24,7 +24,7 @@ async def sync_pieces(
     parts: Parts, runs: dict[str, Run], task_id: str, numbers: Collection[int]
 ) -> AsyncGenerator[PieceOffer, None]:
     """Offers of the wanted pieces. Raises NotFoundError for a task we have nothing of, DarnerError if its download fails."""
-    wanted = set(numbers)
+    wanted, ip = set(numbers), parts.host().ip
     record = parts.store.task(task_id)
     if record is None and find_run(runs, task_id) is None:
         raise NotFoundError(f"task {task_id} is not here")
@@ -34,7 +34,7 @@ async def sync_pieces(
         pieces = parts.store.pieces(task_id)
         for number in sorted(wanted & pieces.keys()):
             wanted.discard(number)
-            yield _offer(parts, number, pieces[number].offset, pieces[number].length)
+            yield _offer(parts, ip, number, pieces[number].offset, pieces[number].length)
         if not wanted:
             return
         if run is None:
@@ -44,10 +44,10 @@ async def sync_pieces(
             raise DarnerError(f"the download of task {task_id} failed here: {run.board.error.message}")
 
 
-def _offer(parts: Parts, number: int, offset: int, length: int) -> PieceOffer:
+def _offer(parts: Parts, ip: str, number: int, offset: int, length: int) -> PieceOffer:
     port = parts.config.storage.server.tcp_port
     # A QUIC child needs a port to fail on; without one it would speak to the gRPC port (daemon.md, section 1).
-    return PieceOffer(number=number, offset=offset, length=length, ip=parts.host().ip, tcp_port=port, quic_port=port)
+    return PieceOffer(number=number, offset=offset, length=length, ip=ip, tcp_port=port, quic_port=port)
 
 
 async def sync_host(parts: Parts, host: Callable[[], Host]) -> AsyncGenerator[Host, None]:

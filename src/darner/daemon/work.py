@@ -173,7 +173,9 @@ class Work:
             pieces = [self.parts.store.verified_piece(record.id, number) for number in self.parts.store.pieces(record.id)]
             return [piece for piece in pieces if piece is not None]
 
-        self._fd = self._files.enter_context(self.parts.store.open_file(record.id, write=True)).fd
+        # In a thread: a file that an output shares may have to be copied first.
+        file = await self.parts.on_disk(partial(self.parts.store.open_file, record.id, write=True))
+        self._fd = self._files.enter_context(file).fd
         self.board.learn(
             Facts(content_length=record.content_length, piece_length=record.piece_length, header=record.response_header)
         )

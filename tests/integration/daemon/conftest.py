@@ -15,15 +15,21 @@ from darner.core.announce import Announced, CandidateParent, NeedBackToSource, N
 from darner.core.task import Download
 from darner.daemon import config as c
 from darner.daemon.daemon import Daemon
-from darner.testing.ports import free_port
+from darner.testing.ports import free_port_base
 
 LOOPBACK = "127.0.0.1"
 
 
 def config_of(
-    directory: Path, name: str, *, schedulers: tuple[str, ...] = (), seed: bool = False, **download: Any
+    directory: Path,
+    name: str,
+    *,
+    schedulers: tuple[str, ...] = (),
+    seed: bool = False,
+    registry: str = "https://registry.invalid",
+    **download: Any,
 ) -> c.DaemonConfig:
-    upload, vortex, mirror, health, metrics = (free_port() for _ in range(5))
+    upload, vortex, mirror, health, metrics = range(first := free_port_base(5), first + 5)
     return c.DaemonConfig(
         host=c.HostConfig(hostname=name, ip=LOOPBACK),
         download=c.DownloadConfig(server=c.SocketConfig(socket_path=directory / f"{name}.sock"), **download),
@@ -32,7 +38,9 @@ def config_of(
         seed_peer=c.SeedPeerConfig(enable=seed),
         storage=c.StorageConfig(dir=directory / name, server=c.StorageServerConfig(ip=LOOPBACK, tcp_port=vortex)),
         backend=c.BackendConfig(allow_loopback=True, max_retries=1),
-        proxy=c.ProxyConfig(server=c.ProxyServerConfig(ip=LOOPBACK, port=mirror)),
+        proxy=c.ProxyConfig(
+            server=c.ProxyServerConfig(ip=LOOPBACK, port=mirror), registry_mirror=c.RegistryMirrorConfig(addr=registry)
+        ),
         health=c.HealthConfig(server=c.PortConfig(ip=LOOPBACK, port=health)),
         metrics=c.MetricsConfig(server=c.PortConfig(ip=LOOPBACK, port=metrics)),
         gc=c.GcConfig(policy=c.GcPolicyConfig(disk_high_threshold_percent=0.0)),

@@ -172,3 +172,26 @@ async def test_many_clients_of_one_mirror_share_one_download(lab: Any, layout: I
 
             assert await asyncio.gather(*(pull() for _ in range(8))) == [size] * 8
         assert registry.blob_bytes()[digest] <= size + 1
+
+
+@pytest.mark.debian("skopeo")
+async def test_skopeo_copies_an_image_through_the_mirror(lab: Any, layout: ImageLayout) -> None:
+    with SmallRegistry(auth="bearer", username="u", password="p") as registry:
+        registry.add("team/app", "v1", layout)
+        async with (
+            lab.daemon("p1", registry=registry.server.base_url) as one,
+            lab.daemon("p2", registry=registry.server.base_url) as two,
+        ):
+            for number, daemon in enumerate((one, two)):
+                target = lab.directory / f"copy{number}"
+                source = f"docker://{base_of(daemon).removeprefix('http://')}/team/app:v1"
+                process = await asyncio.create_subprocess_exec(
+                    "skopeo", "copy", "--src-tls-verify=false", "--src-creds", "u:p", source, f"dir:{target}",
+                    stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                )  # fmt: skip
+                said, _ = await process.communicate()
+                assert process.returncode == 0, said.decode()
+                for digest in layout.blobs():
+                    assert hashlib.sha256((target / digest.partition(":")[2]).read_bytes()).hexdigest() == digest.partition(":")[2]
+        for digest, count in registry.blob_bytes().items():
+            assert count <= layout.blobs()[digest] + 1

@@ -18,7 +18,7 @@ from darner.core.errors import DarnerError
 from darner.core.progress import DownloadStarted
 from darner.core.task import Download
 from darner.testing.origin import CountingOrigin, Fault
-from darner.testing.ports import free_port
+from darner.testing.ports import free_port_base
 
 MIB = 1024 * 1024
 
@@ -28,7 +28,8 @@ class Process:
 
     def __init__(self, lab: Any, name: str, *, seed: bool = False, concurrent: int = 1) -> None:
         self.socket = lab.directory / f"{name}.sock"
-        self.upload = free_port()
+        first = free_port_base(5)
+        self.upload = first
         self._config = lab.directory / f"{name}.yaml"
         config = {
             "host": {"hostname": name, "ip": "127.0.0.1"},
@@ -36,10 +37,10 @@ class Process:
             "upload": {"server": {"ip": "127.0.0.1", "port": self.upload}},
             "scheduler": {"addrs": [lab.address]},
             "seedPeer": {"enable": seed},
-            "storage": {"dir": str(lab.directory / name), "server": {"ip": "127.0.0.1", "tcpPort": free_port()}},
+            "storage": {"dir": str(lab.directory / name), "server": {"ip": "127.0.0.1", "tcpPort": first + 1}},
             "proxy": {"enable": False},
-            "metrics": {"server": {"ip": "127.0.0.1", "port": free_port()}},
-            "health": {"server": {"ip": "127.0.0.1", "port": free_port()}},
+            "metrics": {"server": {"ip": "127.0.0.1", "port": first + 2}},
+            "health": {"server": {"ip": "127.0.0.1", "port": first + 3}},
             "backend": {"allowLoopback": True},
         }
         self._config.write_text(yaml.safe_dump(config))

@@ -339,3 +339,24 @@ async def test_after_a_restart_the_scheduler_hears_what_is_held(lab: Any) -> Non
         lab.scheduler.heard.clear()
         async with lab.running(config):
             await until(lambda: any(isinstance(said.message, Finished) for said in lab.scheduler.heard))
+
+
+async def test_after_a_range_the_rest_is_prefetched_when_asked_for(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 12 * MIB}) as origin:
+        async with lab.daemon("p1") as peer:
+            download = Download(url=origin.url("/a.bin"), range=ByteRange(start=0, length=10), prefetch=True)
+            await lab.collect(peer, download)
+            await until(lambda: peer.engine.stat_local_task(ids.task_id(download)).prefetched_at is not None)
+            assert peer.engine.stat_local_task(ids.task_id(download)).finished_at is not None
+
+
+async def test_a_limit_of_bandwidth_is_kept(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 16 * MIB}) as origin:
+        loop = asyncio.get_running_loop()
+        async with lab.daemon("p1", bandwidth_limit=0) as free, lab.daemon("p2", bandwidth_limit=8 * MIB, schedulers=()) as bound:
+            started = loop.time()
+            await lab.collect(free, Download(url=origin.url("/a.bin")))
+            middle = loop.time()
+            await lab.collect(bound, Download(url=origin.url("/a.bin")))
+            assert loop.time() - middle > middle - started
+            assert loop.time() - middle > 0.9
