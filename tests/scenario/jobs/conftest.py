@@ -16,7 +16,7 @@ from darner.core.errors import DarnerError
 from darner.core.host import Host, HostType
 from darner.core.ids import host_id
 from darner.core.job import END_STATES
-from darner.core.progress import DownloadEvent, DownloadStarted
+from darner.core.progress import DownloadEvent, DownloadStarted, PieceDone
 from darner.core.task import Download, LocalTask
 from darner.db import Database, migrate
 from darner.jobs.config import JobsConfig, WorkerConfig
@@ -58,7 +58,7 @@ class FaultyDaemon:
             )
             if self.ends_early:
                 return
-            if self.hang:
+            if self.hang and isinstance(event.what, PieceDone):
                 try:
                     await asyncio.sleep(60)
                 finally:
