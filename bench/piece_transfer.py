@@ -3,7 +3,7 @@
     piece_transfer.py [--size 2GiB] [--runs 3] [--threads 4] [--piece 4MiB] [--dir DIR]
 
 darner:  Store + PieceServer -> PieceClient + Store, as a daemon uses them (a row per piece, BLAKE3 on, connections kept).
-bare:    `sendfile` by a thread per connection -> `recv_into` (1 MiB) -> CRC-32 -> `pwrite`, nothing else; same processes and threads.
+bare:    `sendfile` by a thread per connection -> `recv_into` (1 MiB) -> CRC-32 -> `pwrite`, nothing else; same processes, threads.
 others:  curl from nginx and `aria2c -x 8`, when they are installed.
 
 The page cache is warm. Printed: GiB/s, ratio to bare, CPU-seconds per GiB and peak memory of both processes. Files are removed.
