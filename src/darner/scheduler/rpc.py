@@ -16,13 +16,12 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from darner.client.status import message_of, status_of, trailers_of
-from darner.core.announce import CandidateParent, NormalTask, SchedulerAnswer
 from darner.core.errors import DarnerError, InvalidInputError, OriginError
-from darner.core.host import Host
 from darner.kit.log import get_logger
 from darner.scheduler.engine import END, SchedulerEngine, Stream
-from darner.wire.common import candidate_to_pb, from_duration, host_from_pb, host_to_pb, task_to_pb
-from darner.wire.scheduler import announced_from_pb, answer_to_pb
+from darner.scheduler.replies import Answers, Tasks
+from darner.wire.common import candidate_to_pb, from_duration, host_from_pb, host_to_pb
+from darner.wire.scheduler import announced_from_pb
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
@@ -32,7 +31,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
 )
-MAX_CACHED_HOSTS = 10_000
+SERVICE = "scheduler.v2.Scheduler"
 _CODE_OF_ORIGIN = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -53,36 +52,6 @@ async def abort(context: Context, error: DarnerError) -> NoReturn:
     raise AssertionError("abort returned")
 
 
-class Answers:
-    """Encodes answers; a host's message is made once per announcement, because it is offered again and again."""
-
-    def __init__(self) -> None:
-        """Nothing is remembered yet."""
-        self._peers: dict[str, tuple[Host, common_pb2.Peer]] = {}
-
-    def encode(self, answer: SchedulerAnswer) -> scheduler_pb2.AnnouncePeerResponse:
-        """The response message of an answer."""
-        if not isinstance(answer, NormalTask):
-            return answer_to_pb(answer)
-        response = scheduler_pb2.AnnouncePeerResponse()
-        parents = response.normal_task_response.candidate_parents
-        for parent in answer.candidate_parents:
-            message = parents.add()
-            message.CopyFrom(self._template(parent))
-            message.id, message.state = parent.id, parent.state
-        return response
-
-    def _template(self, parent: CandidateParent) -> common_pb2.Peer:
-        known = self._peers.get(parent.host.id)
-        if known is not None and known[0] is parent.host:
-            return known[1]
-        if len(self._peers) >= MAX_CACHED_HOSTS:
-            self._peers.clear()
-        message = candidate_to_pb(parent)
-        self._peers[parent.host.id] = (parent.host, message)
-        return message
-
-
 class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     """The calls that are served; all others answer UNIMPLEMENTED by the generated base class."""
 
@@ -90,6 +59,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
         """Serve this engine."""
         self._engine = engine
         self._answers = Answers()
+        self._tasks = Tasks()
 
     # --- announce streams --------------------------------------------------------------------------------------------------------
 
@@ -153,10 +123,10 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
         hosts = [host_to_pb(host) for host in self._engine.hosts() if wanted is None or host.type == wanted]
         return scheduler_pb2.ListHostsResponse(hosts=hosts)
 
-    async def StatTask(self, request: scheduler_pb2.StatTaskRequest, context: Context) -> common_pb2.Task:  # noqa: N802
-        """What is known of a task."""
+    async def StatTask(self, request: scheduler_pb2.StatTaskRequest, context: Context) -> bytes:  # noqa: N802
+        """What is known of a task, encoded: children ask for it again and again while it loads."""
         try:
-            return task_to_pb(self._engine.stat_task(request.task_id))
+            return self._tasks.encode(self._engine.stat_task(request.task_id))
         except DarnerError as error:
             await abort(context, error)
 
@@ -194,7 +164,11 @@ class SchedulerServer:
         self._grace_s = grace_s
         self._address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
         self.port = 0
-        scheduler_pb2_grpc.add_SchedulerServicer_to_server(SchedulerServicer(engine), self._server)  # type: ignore[no-untyped-call]
+        servicer = SchedulerServicer(engine)
+        scheduler_pb2_grpc.add_SchedulerServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        # The last registration of a method counts: this one sends bytes as they are.
+        stat_task = grpc.unary_unary_rpc_method_handler(servicer.StatTask, scheduler_pb2.StatTaskRequest.FromString, bytes)
+        self._server.add_registered_method_handlers(SERVICE, {"StatTask": stat_task})
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def __aenter__(self) -> Self:

@@ -11,13 +11,13 @@ import grpc.aio
 from dragonfly_api import scheduler_pb2_grpc
 
 from darner.client.scheduler import SchedulerClient
-from darner.core.announce import Announced, PeerMessage, Register, SchedulerAnswer
-from darner.core.errors import DarnerError
-from darner.core.host import Host, HostType, split_address
+from darner.core.announce import Announced, PeerMessage, Register, SchedulerAnswer, Started
+from darner.core.host import Host, HostType
 from darner.core.ids import HostId
-from darner.core.task import Download, Headers
+from darner.core.task import Download
 from darner.scheduler.config import SchedulerConfig, SchedulingConfig
 from darner.scheduler.engine import SchedulerEngine
+from darner.scheduler.records import PeerRecord
 from darner.scheduler.rpc import SchedulerServer
 from darner.wire.scheduler import announced_to_pb, answer_from_pb
 
@@ -67,6 +67,11 @@ class Peer:
             response = await self._call.read()
         return ENDED if response is grpc.aio.EOF else answer_from_pb(response)
 
+    async def hear_and_start(self) -> SchedulerAnswer | str:
+        answer = await self.hear(60)
+        await self.say(Started())
+        return answer
+
     async def half_close(self) -> None:
         await self._call.done_writing()
 
@@ -103,6 +108,36 @@ class Place:
     engine: SchedulerEngine
     client: SchedulerClient
 
+    @property
+    def seeds(self) -> FakeSeeds:
+        """The twin behind the engine."""
+        seeds = self.engine._seeds
+        assert isinstance(seeds, FakeSeeds)
+        return seeds
+
+    def record(self, name: str, task_id: str = TASK) -> PeerRecord:
+        """What the scheduler has on `peer-<name>`."""
+        return self.engine._swarms._world.tasks[task_id].peers[f"peer-{name}"]
+
+    async def seed_is_ready(self) -> None:
+        await self.until(lambda: self.engine._swarms._world.seeds.pick(TASK) is not None)
+
+    @asynccontextmanager
+    async def crowd(self, count: int) -> AsyncIterator[list[Peer]]:
+        """Many peers on few connections, all registered."""
+        channels = [grpc.aio.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(10)]
+        peers = []
+        for number in range(count):
+            one = self.peer(f"h{number}", host_id=host(f"h{number}", ip=f"10.2.{number // 250}.{number % 250}").id)
+            one._call = scheduler_pb2_grpc.SchedulerStub(channels[number % 10]).AnnouncePeer()  # type: ignore[no-untyped-call]
+            await one.register()
+            peers.append(one)
+        try:
+            yield peers
+        finally:
+            for channel in channels:
+                await channel.close()
+
     def peer(self, name: str, *, host_id: str | None = None, task_id: str = TASK) -> Peer:
         return Peer(self.address, host_id or host(name).id, f"peer-{name}", task_id)
 
@@ -110,8 +145,8 @@ class Place:
         for one in hosts:
             await self.client.announce_host(one, 300.0)
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+    async def until(self, what: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        async with asyncio.timeout(timeout_s):
             while not what():  # noqa: ASYNC110  (what is waited for happens on the other side of a socket)
                 await asyncio.sleep(0.005)
 
@@ -126,6 +161,3 @@ async def scheduler(seeds: Any, **settings: Any) -> AsyncIterator[Place]:
             yield Place(address, engine, client)
         finally:
             await client.close()
-
-
-__all__ = ["ENDED", "TASK", "URL", "DarnerError", "FakeSeeds", "Headers", "Peer", "Place", "host", "scheduler", "split_address"]

@@ -1,8 +1,8 @@
 """Who is offered to whom, and who is not."""
 
-from tests.scenario.scheduler.script import TASK, Script, make_host
-
 from typing import Any
+
+from tests.scenario.scheduler.script import TASK, Script, make_host
 
 from darner.core.announce import Finished, Reschedule
 from darner.core.piece import MIB
