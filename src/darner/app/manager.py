@@ -29,7 +29,6 @@ from darner.jobs.engine import JobPorts, JobsEngine, limits_of
 from darner.jobs.ports import ClusterRef
 from darner.jobs.rest import router as job_routes
 from darner.jobs.sql import SqlHistory, SqlJobBook, SqlWorkBook
-from darner.jobs.worker_rest import worker_router as worker_routes
 from darner.kit.config import setting
 from darner.kit.log import get_logger
 from darner.net.guard import AddressPolicy
@@ -54,7 +53,7 @@ class GrpcConfig:
 
     ip: str = setting("0.0.0.0", "Address of the gRPC API.")  # noqa: S104  (upstream's default)
     port: int = setting(65003, "Port of the gRPC API.")
-    anonymous: str = setting("loopback", "Who may register without a token: off, loopback, any (as upstream's schedulers do).")
+    anonymous: str = setting("off", "Who may register without a token: off, loopback, any (as upstream's schedulers do).")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +126,6 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
             token_routes(),
             fleet_routes(fleet_engine),
             job_routes(jobs_engine),
-            worker_routes(jobs_engine),
             retention_routes(kept),
         ]
         app = build_app(tokens, routers)

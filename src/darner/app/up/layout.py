@@ -106,7 +106,7 @@ def manager_config(layout: Layout) -> dict[str, Any]:
     return {
         "server": {
             "rest": {"ip": LOOPBACK, "port": layout.port_base},
-            "grpc": {"ip": LOOPBACK, "port": layout.port_base + 1},
+            "grpc": {"ip": LOOPBACK, "port": layout.port_base + 1, "anonymous": "loopback"},
         },
         "database": {"url": layout.database},
         "security": {"keyFile": str(layout.data_dir / "secret.key")},
