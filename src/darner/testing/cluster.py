@@ -232,14 +232,16 @@ class UpCluster:
         """`kill -9` of `up` first, then of all it started, as a power cut would."""
         if self.cluster_file.exists():
             self._seen_pids |= self.facts.pids
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
         self.kill_leftovers()
 
     def kill_leftovers(self) -> set[int]:
-        """`kill -9` what is still there of the processes this cluster has started; which ones were."""
-        left = {pid for pid in self._seen_pids if _is_darner(pid)} | self._named()
+        """`kill -9` what is still there of the processes this cluster has started, `up` first; which ones were."""
+        left = set()
+        if self._process is not None and self._process.poll() is None:
+            left.add(self._process.pid)
+            self._process.kill()
+            self._process.wait()
+        left |= {pid for pid in self._seen_pids if _is_darner(pid)} | self._named()
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -35,7 +35,7 @@ def test_a_written_layout_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert load_layout(tmp_path / "1") == made
 
 
-PASSWORD = "pa:ss"  # noqa: S105  (a colon in it is the difficult case)
+PASSWORD = "pa:ss"  # a colon in it is the difficult case
 
 
 @pytest.mark.parametrize("auth", ["none", "basic", "bearer"])
