@@ -7,6 +7,7 @@ stream. Refuses facts that cannot be, offers that point at another machine than 
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from darner.core.announce import CandidateParent
 from darner.core.errors import DarnerError, NotFoundError, PeerError
@@ -29,6 +30,14 @@ _log = get_logger("daemon")
 
 class ContradictionError(PeerError):
     """A parent contradicts what is known, or itself; it is not asked again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsTold:
+    """What a parent says of the content; not believed yet."""
+
+    parent_id: str
+    facts: Facts
 
 
 def facts_of(task: LocalTask, download: Download) -> Facts:
@@ -65,7 +74,7 @@ class Listeners:
         download: Download,
         board: Board,
         connect: Callable[[str], ParentPort],
-        post: Callable[[PullEvent | Facts], None],
+        post: Callable[[PullEvent | FactsTold], None],
         missing: Callable[[], Iterable[int]],
     ) -> None:
         """Nothing listens yet."""
@@ -114,7 +123,7 @@ class Listeners:
         client = self._connect(parent.host.address)
         try:
             if self._board.facts is None:
-                self._post(await self._learn(client))
+                self._post(FactsTold(parent_id=parent.id, facts=await self._learn(client)))
             while self._board.facts is None:
                 await self._board.changed(self._board.version)
             await self._offers(client, parent, self._board.facts)

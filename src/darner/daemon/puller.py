@@ -36,6 +36,7 @@ from darner.daemon.events import (
     IdleChanged,
     NeedParents,
     OpenParent,
+    ParentFailed,
     ParentsGiven,
     PieceArrived,
     PieceMissed,
@@ -45,7 +46,7 @@ from darner.daemon.events import (
     ReportMiss,
     Stalled,
 )
-from darner.daemon.parents import Listeners
+from darner.daemon.parents import FactsTold, Listeners
 from darner.daemon.rules import idle_bandwidth
 from darner.daemon.session import Session, SessionLost
 from darner.daemon.state import Pull
@@ -65,7 +66,7 @@ class Outcome(Enum):
     LOST = "the scheduler is gone and the parents do not suffice"
 
 
-Mail = PullEvent | Facts | SchedulerAnswer | SessionLost | DarnerError
+Mail = PullEvent | FactsTold | SchedulerAnswer | SessionLost | DarnerError
 
 
 class Puller:
@@ -156,8 +157,8 @@ class Puller:
                 raise mail
             case SessionLost():
                 self._on_lost(mail)
-            case Facts():
-                await self._on_facts(mail)
+            case FactsTold():
+                await self._on_told(mail)
             case EmptyTask() | NormalTask() | NeedBackToSource() | MetadataOnly():
                 await self._on_answer(mail)
             case _:
@@ -207,13 +208,18 @@ class Puller:
         if not self._pull.parent_ids or self._pull.starving:
             self._leave(Outcome.LOST, lost.error.message if lost.error else "the scheduler ended the dialogue")
 
-    async def _on_facts(self, facts: Facts) -> None:
+    async def _on_told(self, told: FactsTold) -> None:
+        """Believe a parent about the content's length, unless the scheduler knows better."""
         if self._work.board.facts is not None:
             return
         await self._anchor.refresh()
-        vouched = self._anchor.content_length
-        if vouched is not None and vouched != facts.content_length:
-            raise PeerError(f"a parent claims {facts.content_length} bytes, the scheduler knows {vouched}")
+        if self._anchor.content_length in {None, told.facts.content_length}:
+            await self._on_facts(told.facts)
+            return
+        _log.warning("a parent lied about the length", parent=told.parent_id, task=self._work.ids.task_id)
+        self._carry_out(self._pull.apply(ParentFailed(parent_id=told.parent_id, lied=True)))
+
+    async def _on_facts(self, facts: Facts) -> None:
         await self._work.begin(facts)
         self._settle()
         self._want()

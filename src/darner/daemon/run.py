@@ -13,7 +13,7 @@ from darner.core.announce import (
     Finished,
     Register,
 )
-from darner.core.errors import DarnerError, NotFoundError, UnavailableError
+from darner.core.errors import DarnerError, NotFoundError, OriginError, UnavailableError
 from darner.core.task import Download
 from darner.daemon.anchor import Anchor
 from darner.daemon.loading import Parts
@@ -115,6 +115,8 @@ class Run:
                     await self._conclude(outcome, session, puller.reason)
                     return True
             _log.info("a scheduler was lost", task=self.ids.task_id, scheduler=address, reason=puller.reason)
+            if isinstance(session.error, OriginError):
+                raise session.error  # another peer asked the origin already; asking it again would give the same
             unknown_here = isinstance(session.error, NotFoundError)
             if attempt or not unknown_here or not await self.parts.directory.announce(address):
                 break

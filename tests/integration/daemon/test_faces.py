@@ -18,7 +18,7 @@ from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from darner.client.dfdaemon import DaemonClient
 from darner.core import ids
-from darner.core.errors import ConflictError, NotFoundError
+from darner.core.errors import ConflictError, InvalidInputError, NotFoundError, OriginError
 from darner.core.task import Download
 from darner.testing.origin import CountingOrigin, Fault
 
@@ -190,3 +190,16 @@ async def test_a_taken_port_is_said_in_one_sentence(lab: Any, tmp_path: Path) ->
             async with lab.running(config):
                 pass
     assert not list(tmp_path.glob("*.sock"))  # noqa: ASYNC240  (a test may block)
+
+
+async def test_what_the_origin_said_reaches_a_caller_of_the_upload_face(lab: Any) -> None:
+    with CountingOrigin() as origin:
+        origin.set_fault("/a", Fault(status=403))
+        async with lab.daemon("p1") as daemon:
+            client = DaemonClient(upload_of(daemon))
+            with pytest.raises(OriginError, match="403") as failure:
+                _ = [event async for event in client.download_task(Download(url=origin.url("/a")))]
+            with pytest.raises(InvalidInputError, match="piece length"):
+                _ = [event async for event in client.download_task(Download(url=origin.url("/a"), piece_length=1))]
+            await client.close()
+    assert failure.value.status == 403

@@ -131,9 +131,10 @@ async def test_pieces_of_an_older_content_are_not_mixed_with_the_new(lab: Any) -
         assert sha256(lab.directory / "out") == origin.sha256("/a.bin")
 
 
-async def test_a_lying_parent_is_found_out_and_left(lab: Any) -> None:
+@pytest.mark.parametrize("longer", [0, 1, 5 * MIB], ids=["bytes", "one more", "a piece more"])
+async def test_a_lying_parent_is_found_out_and_left(lab: Any, longer: int) -> None:
     size = 20 * MIB + 3
-    with CountingOrigin({"/true.bin": size, "/false.bin": size}) as origin:
+    with CountingOrigin({"/true.bin": size, "/false.bin": size + longer}) as origin:
         same: dict[str, Any] = {"content_for_calculating_task_id": "one and the same"}
         async with lab.daemon("seed", seed=True) as seed, lab.daemon("liar", schedulers=()) as liar, lab.daemon("p1") as peer:
             await lab.seed(seed, origin.url("/true.bin"), **same)
