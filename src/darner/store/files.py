@@ -14,7 +14,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ _NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ETXTBSY})
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{2,127}")
 _local = threading.local()
+Copy = Callable[[int, int, int, int], int]
 
 
 def thread_buffer() -> memoryview:
@@ -130,18 +131,20 @@ def reserve(fd: int, length: int) -> None:
         os.ftruncate(fd, length)
 
 
-def copy_bytes(source_fd: int, target_fd: int, length: int) -> None:
-    """Copy `length` bytes from offset 0 to 0 inside the kernel, sharing blocks where the file system can."""
-    done = 0
-    copy = _copy_range
+def copy_bytes(source_fd: int, target_fd: int, length: int, *, copy: Copy | None = None) -> None:
+    """Copy `length` bytes from offset 0 to 0 inside the kernel, sharing blocks where the file system can.
+
+    `copy` is tried first, by default `copy_file_range`; where that is not to be had, `sendfile` goes on.
+    """
+    done, copy = 0, copy or _copy_range
     while done < length:
         try:
             count = copy(source_fd, target_fd, min(COPY_BYTES, length - done), done)
         except OSError as error:
-            if copy is _copy_range and error.errno in _NO_COPY_RANGE:
-                copy = _copy_sendfile
-                continue
-            raise
+            if copy is _copy_sendfile or error.errno not in _NO_COPY_RANGE:
+                raise
+            copy = _copy_sendfile
+            continue
         if not count:
             raise OSError(errno.EIO, f"the stored file ends after {done} of {length} bytes")
         done += count
