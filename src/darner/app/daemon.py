@@ -12,8 +12,12 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
+import grpc
+import grpc.aio
 from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from darner.client.channel import open_channel
 from darner.client.dfdaemon import DaemonClient
 from darner.client.manager import ManagerGrpcClient
 from darner.client.scheduler import SchedulerClient
@@ -150,7 +154,21 @@ def _directory(config: DaemonConfig, probe: HostProbe, stack: AsyncExitStack) ->
         fixed=config.scheduler.addrs,
         refresh_s=config.dynconfig.refresh_interval,
         announce_s=config.scheduler.announce_interval,
+        watch=watch_scheduler,
     )
+
+
+async def watch_scheduler(address: str) -> None:
+    """Return when the connection to a scheduler breaks: a stream of its health that ends. Never, where it has no such stream."""
+    channel = open_channel(address)
+    try:
+        async for _ in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
+            pass
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            await asyncio.Event().wait()
+    finally:
+        await channel.close()
 
 
 def _token(path: Path | None) -> Secret | None:

@@ -21,4 +21,5 @@ def run(arguments: list[str]) -> int:
     from darner.app.cli.root import build
     from darner.app.cli.run import guarded
 
-    return guarded(build(), hoist(arguments))
+    hoisted = hoist(arguments)
+    return guarded(build(hoisted), hoisted)

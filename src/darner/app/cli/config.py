@@ -18,12 +18,12 @@ PROCESSES = ("manager", "scheduler", "daemon", "worker")
 Process = Annotated[str, typer.Option("--process", "-p", help=f"Whose configuration: {', '.join(PROCESSES)}.")]
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="What is configured, and where each value came from.", no_args_is_help=True)
     app.command("show")(show)
     app.command("import")(import_file)
-    return app
+    root.add_typer(app, name="config")
 
 
 def kind_of(process: str) -> type[Any]:

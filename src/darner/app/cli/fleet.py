@@ -9,12 +9,12 @@ from darner.app.cli.api import ask
 from darner.app.cli.output import ago, print_json, say, table
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="Clusters, schedulers, seed peers, peers and their health.", no_args_is_help=True)
     app.command("ls")(ls)
     app.callback()(lambda: None)
-    return app
+    root.add_typer(app, name="fleet")
 
 
 def ls(context: typer.Context) -> None:

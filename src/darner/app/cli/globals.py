@@ -1,11 +1,11 @@
 """The options that every command knows, wherever they stand, and what they mean: which manager, which token, how to print."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darner.app.up import cluster
 from darner.core.errors import DarnerError, InvalidInputError
 from darner.core.secret import Secret
 
@@ -30,6 +30,8 @@ class Globals:
 
     def cluster(self) -> dict[str, Any] | None:
         """The running `darner up` of the data directory, or None."""
+        from darner.app.up import cluster
+
         return cluster.read(self.directory())
 
     def manager_url(self) -> str:
@@ -94,3 +96,16 @@ def hoist(arguments: list[str]) -> list[str]:
             rest.append(word)
         index += 1
     return [*front, *rest]
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command that hoisted arguments name, or nothing."""
+    skip = False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word in VALUES:
+            skip = True
+        elif not word.startswith("-"):
+            return word
+    return ""

@@ -28,12 +28,12 @@ def parse_id(text: str) -> int:
 JobId = Annotated[int, typer.Argument(metavar="ID", parser=parse_id)]
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="Job history, and what can be done with a job.", no_args_is_help=True)
-    for command in (ls, show, watch, cancel, hold, release, rm):
+    for command in (ls, show, watch, cancel, retry, hold, release, rm):
         app.command(command.__name__)(command)
-    return app
+    root.add_typer(app, name="jobs")
 
 
 def ls(
@@ -109,6 +109,14 @@ def watch(context: typer.Context, job_id: JobId) -> None:
 def cancel(context: typer.Context, job_id: JobId) -> None:
     """Stop a job."""
     _one(context, ask(context, lambda api: api.cancel_job(job_id)), f"job {job_id} is being cancelled")
+
+
+def retry(context: typer.Context, job_id: JobId) -> None:
+    """Make a new job like an ended one, and watch it; exit 0 only on SUCCESS."""
+    job = ask(context, lambda api: api.retry_job(job_id))
+    if not context.obj.json:
+        say(f"job {job['id']}: job {job_id} again")
+    watch(context, job["id"])
 
 
 def hold(context: typer.Context, job_id: JobId, reason: Annotated[str, typer.Option(help="Why it must be kept.")]) -> None:

@@ -10,8 +10,8 @@ from darner.app.cli.output import ago, get_path, moment, print_json, say, table
 from darner.core.errors import DarnerError
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="What is kept, for how long, and why.", no_args_is_help=True)
     policy = typer.Typer(help="The policy in force.", no_args_is_help=True)
     policy.command("show")(policy_show)
@@ -22,7 +22,7 @@ def build() -> typer.Typer:
     app.command("run")(run)
     app.command("pause")(pause)
     app.command("resume")(resume)
-    return app
+    root.add_typer(app, name="retention")
 
 
 def policy_show(context: typer.Context) -> None:

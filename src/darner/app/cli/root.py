@@ -1,20 +1,37 @@
 """The tree of commands."""
 
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from darner import __version__
-from darner.app.cli import config, fleet, get, jobs, preheat, processes, retention, task, token
-from darner.app.cli.globals import Globals
+from darner.app.cli.globals import Globals, command_of
 from darner.core.secret import Secret
 
 EPILOG = "Global options (--manager, --token, --data-dir, --json, --yes) work before and after the command."
 
 
-def build() -> typer.Typer:
-    """The whole command line."""
+# Which module of `darner.app.cli` brings which commands. Only the module that is asked for is imported, so that `get` starts fast.
+COMMANDS = {
+    "processes": ("up", "manager", "scheduler", "daemon", "worker"),
+    "get": ("get",),
+    "preheat": ("preheat",),
+    "jobs": ("jobs",),
+    "retention": ("retention",),
+    "task": ("task",),
+    "fleet": ("fleet",),
+    "token": ("token",),
+    "config": ("config",),
+}
+
+
+def build(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line for these arguments: the one command that they name, or, if they name none, all."""
+    asked = command_of(arguments)
+    found = [module for module, names in COMMANDS.items() if asked in names] or list(COMMANDS)
     app = typer.Typer(
         name="darner",
         help="Peer-to-peer distribution of files and container images, with a job history whose retention you control.",
@@ -25,17 +42,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_globals)
-    for room in (processes, get, preheat):
-        room.register(app)
-    for room, name in (
-        (jobs, "jobs"),
-        (retention, "retention"),
-        (task, "task"),
-        (fleet, "fleet"),
-        (token, "token"),
-        (config, "config"),
-    ):
-        app.add_typer(room.build(), name=name)
+    for module in found:
+        import_module(f"darner.app.cli.{module}").register(app)
     return app
 
 

@@ -22,13 +22,13 @@ Endpoint = Annotated[str | None, typer.Option("--endpoint", "-e", help="The daem
 Target = Annotated[str, typer.Argument(metavar="URL-OR-ID", help="A URL, or a task's id.")]
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="What this daemon holds.", no_args_is_help=True)
     app.command("ls")(ls)
     app.command("stat")(stat)
     app.command("rm")(rm)
-    return app
+    root.add_typer(app, name="task")
 
 
 def ls(context: typer.Context, endpoint: Endpoint = None) -> None:

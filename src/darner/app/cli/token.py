@@ -10,13 +10,13 @@ from darner.app.cli.output import moment, note, print_json, say, table
 from darner.app.cli.run import UsageProblem
 
 
-def build() -> typer.Typer:
-    """The subcommands."""
+def register(root: typer.Typer) -> None:
+    """Add the subcommands."""
     app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
     app.command("create")(create)
     app.command("ls")(ls)
     app.command("revoke")(revoke)
-    return app
+    root.add_typer(app, name="token")
 
 
 def create(

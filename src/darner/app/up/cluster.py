@@ -4,16 +4,18 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from darner.app.up.layout import LOOPBACK, Layout
 from darner.kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from darner.app.up.layout import Layout
 
 FILE_NAME = "cluster.json"
 VERSION = 1
 
 
-def describe(layout: Layout, pids: Mapping[str, int], started_at: float) -> dict[str, Any]:
+def describe(layout: "Layout", pids: Mapping[str, int], started_at: float) -> dict[str, Any]:
     """The content of `cluster.json`; `pids` by process name."""
     return {
         "version": VERSION,
@@ -27,10 +29,10 @@ def describe(layout: Layout, pids: Mapping[str, int], started_at: float) -> dict
                 "seed": daemon.seed,
                 "pid": pids[daemon.name],
                 "socket": str(daemon.socket),
-                "upload": f"{LOOPBACK}:{daemon.ports['upload']}",
-                "mirror": f"http://{LOOPBACK}:{daemon.ports['mirror']}",
-                "metrics": f"http://{LOOPBACK}:{daemon.ports['metrics']}",
-                "vortex": f"{LOOPBACK}:{daemon.ports['vortex']}",
+                "upload": daemon.address("upload"),
+                "mirror": f"http://{daemon.address('mirror')}",
+                "metrics": f"http://{daemon.address('metrics')}",
+                "vortex": daemon.address("vortex"),
                 "dir": str(daemon.directory),
             }
             for daemon in layout.daemons
@@ -38,7 +40,7 @@ def describe(layout: Layout, pids: Mapping[str, int], started_at: float) -> dict
     }
 
 
-def write(layout: Layout, pids: Mapping[str, int], started_at: float) -> None:
+def write(layout: "Layout", pids: Mapping[str, int], started_at: float) -> None:
     """Write `cluster.json` atomically."""
     text = json.dumps(describe(layout, pids, started_at), indent=1)
     write_atomic(layout.data_dir / FILE_NAME, text.encode() + b"\n", mode=0o600)

@@ -33,6 +33,10 @@ class DaemonPlace:
         """A host name of its own: host ids must differ though all daemons share one address."""
         return f"{socket.gethostname()}-{self.name}"
 
+    def address(self, use: str) -> str:
+        """Where it listens for `upload`, `mirror`, `metrics`, `health` or `vortex`."""
+        return f"{LOOPBACK}:{self.ports[use]}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
