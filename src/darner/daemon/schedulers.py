@@ -41,8 +41,14 @@ class Directory:
         fixed: tuple[str, ...] = (),
         refresh_s: float = 60.0,
         announce_s: float = 300.0,
+        watch: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """`connect` opens a client without blocking; `fixed` is used when there is no manager."""
+        """`connect` opens a client without blocking; `fixed` is used when there is no manager.
+
+        `watch` returns when the connection to a scheduler breaks: one that restarts between two health checks has forgotten us.
+        """
+        self._watch = watch
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._host = host
         self._connect = connect
         self._clock = clock
@@ -79,13 +85,35 @@ class Directory:
     async def run(self) -> None:
         """Keep list, health and announcements fresh until cancelled."""
         refreshed = self._clock.monotonic()
+        try:
+            await self._keep_fresh(refreshed)
+        finally:
+            for watcher in self._watchers.values():
+                watcher.cancel()
+            await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+            self._watchers.clear()
+
+    async def _keep_fresh(self, refreshed: float) -> None:
         while True:
+            self._watch_new()
             await self._clock.sleep(HEALTH_EVERY_S)
             due = self._refresh_s if self._known else min(self._refresh_s, HEALTH_EVERY_S)
             if self._clock.monotonic() - refreshed >= due:
                 refreshed = self._clock.monotonic()
                 await self.refresh()
             await self.check_health()
+
+    def _watch_new(self) -> None:
+        for info in self._known:
+            address = _address(info)
+            if self._watch is not None and self._healthy.get(address) and address not in self._watchers:
+                self._watchers[address] = asyncio.create_task(self._until_lost(address, self._watch))
+
+    async def _until_lost(self, address: str, watch: Callable[[str], Awaitable[None]]) -> None:
+        await watch(address)
+        _log.info("the connection to a scheduler broke; it is told again who is here", scheduler=address)
+        self._announced_at.pop(address, None)
+        self._watchers.pop(address, None)
 
     async def refresh(self) -> None:
         """Ask the manager for the list; without an answer the old one stays."""

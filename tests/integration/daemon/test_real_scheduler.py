@@ -2,16 +2,31 @@
 
 import asyncio
 import hashlib
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from darner.client.dfdaemon import DaemonClient
 from darner.core import ids
 from darner.core.task import Download
+from darner.scheduler.config import SchedulerConfig
+from darner.scheduler.engine import SchedulerEngine
+from darner.scheduler.rpc import SchedulerServer
+from darner.scheduler.seeds import DaemonSeeds
 from darner.testing.origin import CountingOrigin, Fault
+from darner.testing.ports import free_port_base
 
 MIB = 1024 * 1024
+
+
+@asynccontextmanager
+async def real_scheduler(port: int) -> AsyncIterator[SchedulerEngine]:
+    async with (
+        SchedulerEngine(SchedulerConfig(), DaemonSeeds(timeout_s=60.0), remote_ip="127.0.0.1") as engine,
+        SchedulerServer(engine, ip="127.0.0.1", port=port, grace_s=0.0),
+    ):
+        yield engine
 
 
 def sha256(path: Path) -> str:
@@ -92,3 +107,26 @@ async def test_an_error_of_the_origin_reaches_every_peer_that_waits(real_lab: An
                     *(lab.collect(peer, Download(url=origin.url("/a.bin"))) for peer in (one, two)), return_exceptions=True
                 )
         assert all("403" in str(result) for result in results), results
+
+
+async def test_a_scheduler_that_restarts_at_once_soon_knows_again_who_holds_what(lab: Any) -> None:
+    size = 9 * MIB
+    port = free_port_base(1)
+    with CountingOrigin({"/a.bin": size}) as origin:
+        where: dict[str, Any] = {"schedulers": (f"127.0.0.1:{port}",)}
+        first = AsyncExitStack()
+        await first.enter_async_context(real_scheduler(port))
+        async with (
+            lab.daemon("seed", seed=True, **where) as seed,
+            lab.daemon("p1", **where) as one,
+            lab.daemon("p2", **where) as two,
+        ):
+            await lab.collect(one, Download(url=origin.url("/a.bin")))
+            await first.aclose()
+            async with real_scheduler(port) as engine:
+                async with asyncio.timeout(20):
+                    while engine.counts().get("peers", 0) < 2:  # noqa: ASYNC110  (the engine knows no events)
+                        await asyncio.sleep(0.05)
+                await lab.collect(two, Download(url=origin.url("/a.bin")))
+                assert {host.id for host in engine.hosts()} == {daemon.parts.host().id for daemon in (seed, one, two)}
+        assert origin.body_bytes("/a.bin") <= size + 1
