@@ -11,6 +11,8 @@ from typing import Any
 
 from darner.core.digest import Digest
 from darner.core.errors import InvalidInputError
+from darner.core.host import Host, HostType
+from darner.core.ids import HostId
 from darner.core.job import Scope
 from darner.core.task import DEFAULT_PRIORITY, Download, Headers
 
@@ -76,6 +78,14 @@ class HostResult:
     pieces_done: int = 0
     error: str = ""
     retryable: bool = False
+    port: int = 0
+    build_version: str = ""
+
+    def host(self) -> Host:
+        """The host as it was known when it was worked on: enough to reach it again."""
+        kind = HostType.SUPER_SEED if self.seed else HostType.NORMAL
+        known = {"ip": self.ip, "hostname": self.hostname, "build_version": self.build_version}
+        return Host(id=HostId(self.host_id), port=self.port, type=kind, **known)
 
 
 class Outcome(StrEnum):
@@ -278,6 +288,8 @@ def hosts_to_json(hosts: Sequence[HostResult]) -> list[dict[str, Any]]:
             "pieces_done": host.pieces_done,
             "error": host.error,
             "retryable": host.retryable,
+            "port": host.port,
+            "build_version": host.build_version,
         }
         for host in hosts
     ]
@@ -306,4 +318,6 @@ def _host(item: Any, at: str) -> HostResult:  # noqa: ANN401
         pieces_done=read.count("pieces_done"),
         error=read.get("error", str, ""),
         retryable=read.get("retryable", bool, default=False),
+        port=read.count("port"),
+        build_version=read.get("build_version", str, ""),
     )

@@ -7,7 +7,7 @@ runs the planner and the ticker; leaving it stops both. `stop_waiting` ends long
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -157,9 +157,9 @@ class JobsEngine:
             return details.result
         return result_json(details.job, await self.history.parts(details.job.id, limit=MAX_RESULT_HOSTS))
 
-    async def explain(self, job: Job) -> Mapping[str, Any] | None:
-        """How long the job is kept, and why."""
-        return await self._ports.retention.explain(job)
+    async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
+        """How long each job is kept, and why."""
+        return await self._ports.retention.explain(jobs)
 
     async def cluster_names(self) -> dict[int, str]:
         """Names of clusters by id."""

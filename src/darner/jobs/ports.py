@@ -62,8 +62,8 @@ class HostDirectory(Protocol):
 class RetentionView(Protocol):
     """Knows how long a job is kept."""
 
-    async def explain(self, job: Job) -> Mapping[str, Any] | None:
-        """`{rule, tier, forgotten_at, reason}` for people; None if nothing is known."""
+    async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
+        """For each job `{rule, tier, forgotten_at, reason}` for people; one look at the policy serves a whole page."""
 
 
 class Sealer(Protocol):

@@ -116,7 +116,9 @@ def _collection(api: APIRouter, engine: JobsEngine) -> None:
         if query.before_id is None:
             total = await engine.history.count(wanted, at_most=COUNT_LIMIT)
             response.headers["Link"] = links(request.url.path, query.page, wanted.limit, total)
-        return [job_json(job, args=args) for job, args in await engine.history.page(wanted)]
+        page = await engine.history.page(wanted)
+        kept = await engine.explain([job for job, _ in page])
+        return [job_json(job, args=args, retention=one) for (job, args), one in zip(page, kept, strict=True)]
 
 
 def _one(api: APIRouter, engine: JobsEngine) -> None:
@@ -200,9 +202,8 @@ async def _shown(engine: JobsEngine, details: Details) -> dict[str, Any]:
     job = details.job
     times = {"created_at": iso(job.created_at), "updated_at": iso(job.created_at), "is_del": 0}
     clusters = [{"id": key, "name": names.get(key, f"cluster-{key}"), **times} for key in details.cluster_ids]
-    return job_json(
-        job, args=details.args, result=await engine.result(details), clusters=clusters, retention=await engine.explain(job)
-    )
+    (kept,) = await engine.explain([job])
+    return job_json(job, args=details.args, result=await engine.result(details), clusters=clusters, retention=kept)
 
 
 def decoded_args(args: Any) -> Any:  # noqa: ANN401

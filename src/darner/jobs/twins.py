@@ -47,9 +47,9 @@ class ResolverTwin:
 class RetentionTwin:
     """RetentionView: everything is kept."""
 
-    async def explain(self, job: Job) -> Mapping[str, Any] | None:
+    async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
         """Kept for ever."""
-        return {"rule": "all", "tier": job.tier, "forgotten_at": None, "reason": "kept for ever"}
+        return [{"rule": "all", "tier": job.tier, "forgotten_at": None, "reason": "kept for ever"} for job in jobs]
 
 
 class LocalBoard:

@@ -32,7 +32,7 @@ def job_json(
     clusters: Sequence[Mapping[str, Any]] = (),
     retention: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One job. Lists leave out result, clusters and retention."""
+    """One job. Lists leave out result and clusters."""
     upstream = {
         "id": job.id,
         "created_at": iso(job.created_at),

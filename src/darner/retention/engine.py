@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ from darner.retention import records, rules, sql
 from darner.retention.clock import BootReading, read_boot_clock
 from darner.retention.config import SweepConfig
 from darner.retention.parse import policy_from_json
-from darner.retention.policy import SEED_POLICY
+from darner.retention.policy import SEED_POLICY, Policy
 from darner.retention.rules import JobFacts
 from darner.retention.sweeper import LEASE, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import PolicyVersion, Run, RunState
@@ -143,13 +143,10 @@ class RetentionEngine:
         next_ms = None if self._next_at is None else found["now"] + int(max(0.0, self._next_at - self._clock.monotonic()) * 1000)
         return {**found, "running": running or found["lease"] is not None, "next_run_at": None if found["paused"] else next_ms}
 
-    async def explain(self, job: JobFacts) -> dict[str, Any] | None:
-        """`{rule, tier, forgotten_at, reason}` for people: `forgotten_at` in RFC 3339, or None with the reason why not."""
+    async def explain(self, jobs: Sequence[JobFacts]) -> list[dict[str, Any]]:
+        """For each job `{rule, tier, forgotten_at, reason}` for people: `forgotten_at` in RFC 3339, or None and why not."""
         found = await self._db.read(records.policy_in_force)
-        if found is None:
-            return {"rule": "", "tier": job.tier, "forgotten_at": None, "reason": "There is no retention policy, so it is kept."}
-        verdict = rules.verdict(job, found.policy)
-        return {"rule": verdict.rule, "tier": verdict.tier, "forgotten_at": moment(verdict.forgotten_at), "reason": verdict.reason}
+        return [_explained(job, found.policy if found else None) for job in jobs]
 
     async def _begin(self, trigger: str, *, accept_clock: bool = False) -> Sweep | None:
         if self._sweeping is not None and not self._sweeping.done():
@@ -193,6 +190,13 @@ class RetentionEngine:
         sweep = await self._begin("schedule")
         if sweep is not None:
             await asyncio.shield(self._launch(sweep))
+
+
+def _explained(job: JobFacts, policy: Policy | None) -> dict[str, Any]:
+    if policy is None:
+        return {"rule": "", "tier": job.tier, "forgotten_at": None, "reason": "There is no retention policy, so it is kept."}
+    verdict = rules.verdict(job, policy)
+    return {"rule": verdict.rule, "tier": verdict.tier, "forgotten_at": moment(verdict.forgotten_at), "reason": verdict.reason}
 
 
 def _status(conn: Connection) -> dict[str, Any]:

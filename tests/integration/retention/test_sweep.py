@@ -369,7 +369,6 @@ async def test_a_job_is_told_when_it_will_be_forgotten(history: History) -> None
     history.add("SUCCEEDED", ended_h=2)
     row = history.db.read_sync(lambda conn: conn.execute(select(job)).one())
     async with engine_of(history.db) as engine:
-        told = await engine.explain(row)
-    assert told is not None
+        (told,) = await engine.explain([row])
     assert told["rule"] == "default"
     assert told["forgotten_at"].endswith("Z")

@@ -97,10 +97,31 @@ async def test_a_host_of_an_earlier_attempt_that_left_is_not_forgotten(scene: Sc
     gone.up = False
     await first.__aexit__(None, None, None)
     scene.hosts.hosts.remove(slow.host)
+    slow.failures = [UnavailableError("connection refused")] * 1000
     await scene.work("w2")
     details = await scene.end_of(job_id)
     assert details.job.state == DetailState.PARTIAL
-    assert "left the cluster" in details.job.error
+    assert details.job.error == "1 of 2 hosts failed: connection refused"
+
+
+@pytest.mark.parametrize("scope", ["all_peers", "single_seed_peer"])
+async def test_a_scheduler_that_forgot_the_hosts_does_not_end_what_was_begun(scene: Scene, scope: str) -> None:
+    """A restarted scheduler, and the worker with it: the hosts announce themselves only minutes later."""
+    seed = scene.daemon("seed", {A: BODY}, seed=True)
+    seed.hang = True
+    gone = LocalBoard(scene.engine, wait_s=0.2)
+    first = scene.worker("w1", board=gone)
+    await first.__aenter__()
+    job_id = await scene.preheat(A, scope=scope)
+    await scene.until(job_id, lambda details: details.job.bytes_done > 0)
+    gone.up = False
+    await first.__aexit__(None, None, None)
+    scene.hosts.hosts.clear()
+    seed.hang = False
+    await scene.work("w2")
+    details = await scene.end_of(job_id)
+    assert details.job.state == DetailState.SUCCEEDED
+    assert [part.verified for part in await scene.parts(job_id)] == [True]
 
 
 async def test_a_daemon_that_says_done_without_holding_the_task_does_not_count(scene: Scene) -> None:

@@ -67,6 +67,8 @@ class HostRun:
             pieces_done=len(self.pieces),
             error=self.error,
             retryable=self.retryable,
+            port=self.host.port,
+            build_version=self.host.build_version,
         )
 
 

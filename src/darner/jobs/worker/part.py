@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from darner.core.errors import DarnerError, InvalidInputError
 from darner.core.host import Host
 from darner.core.ids import task_id
 from darner.core.job import Scope
-from darner.core.work import HostResult, HostState, Outcome, PartOrder, WorkReport
+from darner.core.work import HostState, Outcome, PartOrder, WorkReport
 from darner.jobs.config import WorkerConfig
 from darner.jobs.ports import DaemonDialer, HostSource, WorkBoard
 from darner.jobs.rules import targets
@@ -19,7 +19,6 @@ from darner.kit.log import get_logger
 from darner.kit.retry import backoff
 
 SHOWN_HOSTS = 50
-GONE = "left the cluster in the middle of the work"
 LOOK_EVERY_S = 0.5
 FAREWELL_S = 3.0
 FINISH_FOR_S = 600.0
@@ -47,7 +46,6 @@ class PartRun:
         self._tools = tools
         self._turn = turn
         self._runs: list[HostRun] = []
-        self._missing: tuple[HostResult, ...] = ()
         self._known = asyncio.Event()
         self._error = ""
         self._retryable = False
@@ -94,8 +92,8 @@ class PartRun:
     async def _targets(self) -> Sequence[Host]:
         """The hosts; none, with the reason noted, if none appears in time.
 
-        A scheduler that has just started does not know all hosts yet. So for "all" hosts the list must have settled, and those of
-        an earlier attempt are waited for; who does not come back in time counts as failed.
+        A scheduler that has just started does not know all hosts yet, those of upstream for minutes. So for "all" hosts the list must
+        have settled, and the hosts of an earlier attempt are asked whether the scheduler knows them again or not.
         """
         clock, config = self._tools.clock, self._tools.config
         ends = clock.monotonic() + config.hosts_wait_s
@@ -106,7 +104,7 @@ class PartRun:
             if {host.id for host in before} != {host.id for host in found}:
                 same_since = clock.monotonic()
             now = clock.monotonic()
-            if now >= ends or (found and not self._missing and (self._is_settled(now) or now - same_since >= config.settle_s)):
+            if now >= ends or (found and (self._is_settled(now) or now - same_since >= config.settle_s)):
                 return found
             await clock.sleep(LOOK_EVERY_S)
 
@@ -117,10 +115,11 @@ class PartRun:
             self._error, self._retryable = f"the scheduler does not tell its hosts: {error.message}", True
             return ()
         found = targets(self._order.target, known, task_id(self._order.download))
+        there = {host.id for host in known}
+        earlier = [host.host() for host in self._order.earlier if host.host_id not in there and host.port]
+        if self._order.target.scope != Scope.SINGLE_SEED_PEER or not found:
+            found = [*found, *earlier]
         self._error, self._retryable = ("", False) if found else (self._nobody(known), not known)
-        if self._order.target.scope != Scope.SINGLE_SEED_PEER:
-            there = {host.id for host in known}
-            self._missing = tuple(host for host in self._order.earlier if host.host_id not in there)
         return found
 
     def _is_settled(self, now: float) -> bool:
@@ -171,14 +170,13 @@ class PartRun:
         runs = self._runs
         lengths = [run.content_length for run in runs if run.content_length is not None]
         shown = runs if outcome is not None or all_hosts or len(runs) <= SHOWN_HOSTS else []
-        gone = [replace(host, state=HostState.FAILED, error=GONE, retryable=True) for host in self._missing] if outcome else []
         return WorkReport(
             size_bytes=max(lengths) if lengths else None,
-            target_count=len(runs) + len(gone),
+            target_count=len(runs),
             bytes_done=sum(run.bytes_done for run in runs),
             piece_count=sum(run.piece_count for run in runs),
             pieces_done=sum(len(run.pieces) for run in runs),
-            hosts=(*(run.result() for run in shown), *gone),
+            hosts=tuple(run.result() for run in shown),
             outcome=outcome,
             error=self._error,
             retryable=self._retryable,
