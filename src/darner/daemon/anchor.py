@@ -15,6 +15,8 @@ from darner.kit.clock import Clock
 PATIENCE_S = 2.0
 FIRST_PATIENCE_S = 0.3
 """Waited once per download when the scheduler vouches for no piece at all."""
+BUDGET_S = 6.0
+"""Waited for late digests in one download, all its pieces together."""
 REFRESH_S = 0.1
 
 
@@ -29,19 +31,28 @@ class Anchor:
         self._lock = asyncio.Lock()
         self._asked_at: float | None = None
         self._first_patience_s = FIRST_PATIENCE_S
+        self._budget_s = BUDGET_S
         self.content_length: int | None = None
 
     async def digest_of(self, number: int) -> str | None:
         """The vouched digest of a piece, or None if nobody vouches for it."""
         started = self._clock.monotonic()
         while number not in self._digests:
-            if not await self.refresh(unless=number):
-                return None
-            patience_s = PATIENCE_S if self._digests else self._first_patience_s
-            if number not in self._digests and self._clock.monotonic() - started >= patience_s:
+            if self._is_barren() or not await self.refresh(unless=number):
+                return self._digests.get(number)
+            waited_s = self._clock.monotonic() - started
+            patience_s = min(PATIENCE_S, self._budget_s) if self._digests else self._first_patience_s
+            if number not in self._digests and waited_s >= patience_s:
+                self._budget_s = max(self._budget_s - waited_s, 0.0)
                 self._first_patience_s = 0.0
                 return None
         return self._digests[number]
+
+    def _is_barren(self) -> bool:
+        """Nobody vouched for anything a moment ago, or too long was waited already: asking for every piece would only cost time."""
+        if self._first_patience_s or (self._digests and self._budget_s):
+            return False
+        return self._asked_at is not None and self._clock.monotonic() - self._asked_at < PATIENCE_S
 
     async def refresh(self, *, unless: int | None = None) -> bool:
         """Ask the scheduler, at most every REFRESH_S seconds; False if it did not answer. Not if piece `unless` is known by now."""

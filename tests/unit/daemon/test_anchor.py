@@ -4,7 +4,7 @@ from darner.core.errors import DigestMismatchError, UnavailableError
 from darner.core.piece import Piece
 from darner.core.progress import FetchedPiece
 from darner.core.task import TaskInfo
-from darner.daemon.anchor import FIRST_PATIENCE_S, PATIENCE_S, Anchor
+from darner.daemon.anchor import BUDGET_S, FIRST_PATIENCE_S, PATIENCE_S, Anchor
 
 GOOD = FetchedPiece(length=3, crc32=17, blake3=b"\x01" * 32)
 BAD = FetchedPiece(length=3, crc32=18, blake3=b"\x02" * 32)
@@ -76,7 +76,17 @@ async def test_a_task_without_any_vouched_piece_costs_the_short_wait_once() -> N
     anchor = Anchor(Scheduler(clock, {}), clock)
     for number in range(20):
         await anchor.judge(number, GOOD)
-    assert clock.at - 100 <= FIRST_PATIENCE_S + 20 * 0.1 + 0.2
+    assert clock.at - 100 <= FIRST_PATIENCE_S + 0.2
+
+
+async def test_digests_that_never_come_cost_a_bounded_time_and_those_that_are_there_still_count() -> None:
+    clock = Clock()
+    anchor = Anchor(Scheduler(clock, {0: f"crc32:{GOOD.crc32}"}), clock)
+    for number in range(1, 50):
+        await anchor.judge(number, GOOD)
+    assert clock.at - 100 <= BUDGET_S + PATIENCE_S
+    with pytest.raises(DigestMismatchError):
+        await anchor.judge(0, BAD)
 
 
 async def test_a_scheduler_that_is_away_does_not_hold_up_anything() -> None:
