@@ -155,18 +155,18 @@ async def _run(download: Download, socket: str, *, as_json: bool, shown_path: Pa
 async def _follow(events: "AsyncIterator[DownloadEvent]", *, as_json: bool) -> tuple[int, int, str]:
     """Show the events of a download; returns (bytes done, content length, task id)."""
     line = ProgressLine("get", shown=False if as_json else None)
-    done = total = 0
-    task = ""
+    total, task = 0, ""
+    lengths: dict[int, int] = {}  # by piece: those that were here already are told again one by one
     try:
         async for event in events:
             task = event.task_id
             what = event.what
             if isinstance(what, DownloadStarted):
                 total = what.range.length if what.range else what.content_length
-                done = sum(piece.length for piece in what.pieces)
+                lengths.update({piece.number: piece.length for piece in what.pieces})
                 told: dict[str, object] = {"event": "started", "task_id": task, "content_length": what.content_length}
             else:
-                done += what.piece.length
+                lengths[what.piece.number] = what.piece.length
                 told = {
                     "event": "piece",
                     "number": what.piece.number,
@@ -175,7 +175,7 @@ async def _follow(events: "AsyncIterator[DownloadEvent]", *, as_json: bool) -> t
                 }
             if as_json:
                 print_json(told)
-            line.show(min(done, total), total)
+            line.show(min(sum(lengths.values()), total), total)
     finally:
         line.close()
-    return min(done, total), total, task
+    return min(sum(lengths.values()), total), total, task
