@@ -84,8 +84,14 @@ class HostResult:
     def host(self) -> Host:
         """The host as it was known when it was worked on: enough to reach it again."""
         kind = HostType.SUPER_SEED if self.seed else HostType.NORMAL
-        known = {"ip": self.ip, "hostname": self.hostname, "build_version": self.build_version}
-        return Host(id=HostId(self.host_id), port=self.port, type=kind, **known)
+        return Host(
+            id=HostId(self.host_id),
+            ip=self.ip,
+            hostname=self.hostname,
+            port=self.port,
+            type=kind,
+            build_version=self.build_version,
+        )
 
 
 class Outcome(StrEnum):

@@ -92,7 +92,7 @@ async def test_a_host_of_an_earlier_attempt_that_left_is_not_forgotten(scene: Sc
     first = scene.worker("w1", board=gone)
     await first.__aenter__()
     job_id = await scene.preheat(A, scope="all_peers")
-    while not all(len(part.hosts) == 2 for part in await scene.parts(job_id)) or not await scene.parts(job_id):  # noqa: ASYNC110
+    while [len(part.hosts) for part in await scene.parts(job_id)] != [2]:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     gone.up = False
     await first.__aexit__(None, None, None)

@@ -92,8 +92,8 @@ class PartRun:
     async def _targets(self) -> Sequence[Host]:
         """The hosts; none, with the reason noted, if none appears in time.
 
-        A scheduler that has just started does not know all hosts yet, those of upstream for minutes. So for "all" hosts the list must
-        have settled, and the hosts of an earlier attempt are asked whether the scheduler knows them again or not.
+        A scheduler that has just started does not know all hosts yet, upstream's for minutes. So for "all" hosts the list must have
+        settled, and the hosts of an earlier attempt are asked whether the scheduler knows them again or not.
         """
         clock, config = self._tools.clock, self._tools.config
         ends = clock.monotonic() + config.hosts_wait_s
