@@ -12,10 +12,9 @@ demo: .venv/ready ## run the main job end to end: preheat a file and an image, f
 
 test: .venv/ready ## run all checks and tests
 	@scripts/check
-	@$(BIN)/pytest
 
-check: .venv/ready ## format, lint, types, import contracts, sizes
-	@scripts/check
+check: .venv/ready ## format, lint, types, import contracts, sizes, and the fast tests
+	@scripts/check --fast
 
 up: .venv/ready ## run the whole system on this machine until Ctrl-C
 	@$(BIN)/darner up

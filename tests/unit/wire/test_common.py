@@ -39,9 +39,9 @@ def test_what_a_download_has_but_the_value_does_not_survives_the_forwarding() ->
     received = common_pb2.Download(
         url="s3://bucket/key",
         certificate_chain=[b"der"],
-        object_storage=common_pb2.ObjectStorage(region="r", access_key_secret="s", insecure_skip_verify=True),  # noqa: S106
-        hdfs=common_pb2.HDFS(delegation_token="t"),  # noqa: S106
-        model_scope=common_pb2.ModelScope(token="t", revision="v1"),  # noqa: S106
+        object_storage=common_pb2.ObjectStorage(region="r", access_key_secret="s", insecure_skip_verify=True),
+        hdfs=common_pb2.HDFS(delegation_token="t"),
+        model_scope=common_pb2.ModelScope(token="t", revision="v1"),
         scheduling_policy=common_pb2.ALWAYS,
     )
     assert common.download_to_pb(common.download_from_pb(received)) == received
