@@ -18,6 +18,9 @@ FIRST_PATIENCE_S = 0.3
 BUDGET_S = 6.0
 """Waited for late digests in one download, all its pieces together."""
 REFRESH_S = 0.1
+"""The most often that the scheduler is asked, once a download has been under way for a little."""
+FIRST_REFRESH_S = 0.003
+"""The first pause; each is twice the last. The digest of a small content's only piece is but milliseconds behind its offer."""
 
 
 class Anchor:
@@ -30,6 +33,7 @@ class Anchor:
         self._digests: dict[int, str] = {}
         self._lock = asyncio.Lock()
         self._asked_at: float | None = None
+        self._pause_s = FIRST_REFRESH_S
         self._first_patience_s = FIRST_PATIENCE_S
         self._budget_s = BUDGET_S
         self.content_length: int | None = None
@@ -55,13 +59,14 @@ class Anchor:
         return self._asked_at is not None and self._clock.monotonic() - self._asked_at < PATIENCE_S
 
     async def refresh(self, *, unless: int | None = None) -> bool:
-        """Ask the scheduler, at most every REFRESH_S seconds; False if it did not answer. Not if piece `unless` is known by now."""
+        """Ask the scheduler, in pauses growing to REFRESH_S; False if it did not answer. Not if piece `unless` is known by now."""
         async with self._lock:
             if unless in self._digests:
                 return True
             now = self._clock.monotonic()
-            if self._asked_at is not None and now - self._asked_at < REFRESH_S:
-                await self._clock.sleep(REFRESH_S - (now - self._asked_at))
+            if self._asked_at is not None and now - self._asked_at < self._pause_s:
+                await self._clock.sleep(self._pause_s - (now - self._asked_at))
+                self._pause_s = min(2 * self._pause_s, REFRESH_S)
             self._asked_at = self._clock.monotonic()
             try:
                 info = await self._ask()

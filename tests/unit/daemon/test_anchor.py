@@ -64,6 +64,24 @@ async def test_a_digest_that_is_a_little_late_is_waited_for() -> None:
         await anchor.judge(1, BAD)
 
 
+async def test_a_digest_that_is_milliseconds_late_delays_a_small_download_by_milliseconds() -> None:
+    clock = Clock()
+    scheduler = Scheduler(clock, {}, later={0: (100.005, f"crc32:{GOOD.crc32}")})
+    anchor = Anchor(scheduler, clock)
+    await anchor.refresh()
+    await anchor.judge(0, GOOD)
+    assert clock.at - 100.0 < 0.010
+
+
+async def test_the_scheduler_is_asked_ever_less_often_while_a_download_goes_on() -> None:
+    clock = Clock()
+    scheduler = Scheduler(clock, {}, later={number: (100.0 + number, f"crc32:{GOOD.crc32}") for number in range(10)})
+    anchor = Anchor(scheduler, clock)
+    for number in range(10):
+        await anchor.judge(number, GOOD)
+    assert scheduler.asked <= 10 * 10 + 10
+
+
 async def test_a_piece_nobody_vouches_for_is_accepted_after_a_bounded_wait() -> None:
     clock = Clock()
     anchor = Anchor(Scheduler(clock, {0: "crc32:1"}), clock)
