@@ -23,11 +23,20 @@ FIRST_REFRESH_S = 0.003
 """The first pause; each is twice the last. The digest of a small content's only piece is but milliseconds behind its offer."""
 
 
+ASK_TIMEOUT_S = 2.0
+FIRST_SILENCE_S = 5.0
+"""After a question without answer the scheduler is left alone, twice as long each time: one that hangs must not stop a download."""
+LONGEST_SILENCE_S = 60.0
+
+
 class Anchor:
     """The digests of one task, refreshed when one is missing; concurrent questions share one answer."""
 
-    def __init__(self, ask: Callable[[], Awaitable[TaskInfo]], clock: Clock) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[TaskInfo]], clock: Clock, *, ask_timeout_s: float = ASK_TIMEOUT_S) -> None:
         """`ask` asks the scheduler for the task."""
+        self._ask_timeout_s = ask_timeout_s
+        self._silence_s = FIRST_SILENCE_S
+        self._silent_until = 0.0
         self._ask = ask
         self._clock = clock
         self._digests: dict[int, str] = {}
@@ -64,14 +73,20 @@ class Anchor:
             if unless in self._digests:
                 return True
             now = self._clock.monotonic()
+            if now < self._silent_until:
+                return False
             if self._asked_at is not None and now - self._asked_at < self._pause_s:
                 await self._clock.sleep(self._pause_s - (now - self._asked_at))
                 self._pause_s = min(2 * self._pause_s, REFRESH_S)
             self._asked_at = self._clock.monotonic()
             try:
-                info = await self._ask()
-            except DarnerError:
+                async with asyncio.timeout(self._ask_timeout_s):
+                    info = await self._ask()
+            except (DarnerError, TimeoutError):
+                self._silent_until = self._clock.monotonic() + self._silence_s
+                self._silence_s = min(2 * self._silence_s, LONGEST_SILENCE_S)
                 return False
+            self._silence_s = FIRST_SILENCE_S
             self.content_length = info.content_length if info.content_length is not None else self.content_length
             self._digests.update({piece.number: piece.digest for piece in info.pieces if piece.digest})
             return True

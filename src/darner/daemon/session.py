@@ -11,8 +11,9 @@ from darner.core.announce import TERMINAL, Announced, PeerMessage, SchedulerAnsw
 from darner.core.errors import DarnerError
 from darner.daemon.ports import SchedulerPort
 
-CLOSE_TIMEOUT_S = 10.0
-"""How long the scheduler may take to end the stream after a terminal message (daemon.md, section 6.3)."""
+CLOSE_TIMEOUT_S = 2.0
+"""How long the scheduler may take to end the stream after a terminal message. Upstream's clients give it 10 s (daemon.md, section
+6.3), but the asker waits meanwhile, and a scheduler that hangs is told of what is held when it answers again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

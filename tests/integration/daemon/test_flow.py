@@ -30,9 +30,10 @@ async def test_a_child_is_as_fast_as_the_seed_that_still_loads(real_lab: Any) ->
 
             async def follow(peer: Any) -> float:
                 """Note how many pieces the seed has when each of the first ones arrives; returns when the last one did."""
-                async for event in peer.engine.download(download):
-                    if isinstance(event.what, PieceDone):
-                        behind.append(len(seed.parts.store.pieces(task_id)))
+                events = peer.engine.download(download)
+                behind.extend(
+                    [len(seed.parts.store.pieces(task_id)) async for event in events if isinstance(event.what, PieceDone)]
+                )
                 return float(clock.monotonic())
 
             last = max(await asyncio.gather(follow(one), follow(two)))

@@ -1,10 +1,12 @@
+import asyncio
+
 import pytest
 
 from darner.core.errors import DigestMismatchError, UnavailableError
 from darner.core.piece import Piece
 from darner.core.progress import FetchedPiece
 from darner.core.task import TaskInfo
-from darner.daemon.anchor import BUDGET_S, FIRST_PATIENCE_S, PATIENCE_S, Anchor
+from darner.daemon.anchor import BUDGET_S, FIRST_PATIENCE_S, FIRST_SILENCE_S, PATIENCE_S, Anchor
 
 GOOD = FetchedPiece(length=3, crc32=17, blake3=b"\x01" * 32)
 BAD = FetchedPiece(length=3, crc32=18, blake3=b"\x02" * 32)
@@ -111,6 +113,35 @@ async def test_a_scheduler_that_is_away_does_not_hold_up_anything() -> None:
     clock = Clock()
     scheduler = Scheduler(clock, {})
     scheduler.away = True
-    await Anchor(scheduler, clock).judge(0, GOOD)
+    anchor = Anchor(scheduler, clock)
+    for number in range(20):
+        await anchor.judge(number, GOOD)
     assert scheduler.asked == 1
     assert clock.at == 100.0
+
+
+async def test_a_scheduler_that_comes_back_is_asked_again() -> None:
+    clock = Clock()
+    scheduler = Scheduler(clock, {1: "crc32:1"})
+    scheduler.away = True
+    anchor = Anchor(scheduler, clock)
+    await anchor.judge(0, GOOD)
+    scheduler.away = False
+    clock.at += FIRST_SILENCE_S
+    with pytest.raises(DigestMismatchError):
+        await anchor.judge(1, GOOD)
+
+
+async def test_a_scheduler_that_hangs_is_waited_for_once_and_not_by_every_piece() -> None:
+    asked = 0
+
+    async def hang() -> TaskInfo:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    anchor = Anchor(hang, Clock(), ask_timeout_s=0.01)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(anchor.judge(number, GOOD) for number in range(20)))
+    assert asked == 1
