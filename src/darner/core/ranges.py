@@ -1,5 +1,6 @@
 """Byte ranges: `{start, length}` inside, `bytes=a-b` in HTTP headers (first range only, rs:dragonfly-client-util/http)."""
 
+import re
 from dataclasses import dataclass
 
 from darner.core.errors import InvalidInputError
@@ -31,11 +32,14 @@ class ByteRange:
         return f"bytes {self.start}-{self.last}/{total}"
 
 
+_NUMBER = re.compile(r"[0-9]{1,19}")
+
+
 def parse_range_header(text: str, total: int) -> ByteRange:
     """The first range of a `Range` header against a content of `total` bytes. Raises InvalidInputError if it is not satisfiable."""
     unit, _, specs = text.partition("=")
     first, dash, last = specs.split(",")[0].strip().partition("-")
-    valid = unit.strip() == "bytes" and dash and all(part.isascii() and (part.isdigit() or not part) for part in (first, last))
+    valid = unit.strip() == "bytes" and dash and all(part == "" or _NUMBER.fullmatch(part) for part in (first, last))
     if not valid or not (first or last):
         message = f"range {text!r}: expected bytes=A-B, bytes=A- or bytes=-N"
         raise InvalidInputError(message, field="range")

@@ -19,6 +19,8 @@ DEFAULT_FILTERED_QUERY_PARAMS: tuple[str, ...] = (
 )  # fmt: skip
 """Query parameters that sign a URL and so never belong to a task id (rs:dragonfly-client-util/src/http/query_params.rs:21)."""
 
+MAX_SHOWN = 200
+"""Characters of a text that is not a URL in the message that says so."""
 _BLOB = re.compile(r"^https?://[^/?#]+/v2/(?P<name>[^?#]+?)/blobs/(?P<digest>[^/?#]+)(?:\?[^#]*)?$")
 
 
@@ -27,7 +29,7 @@ def parse_url(text: str, *, field: str = "url") -> URL:
     try:
         return URL(text)
     except ValueError:
-        message = f"{text!r} is not a URL; expected something like https://host/path"
+        message = f"{_masked(text)!r} is not a URL; expected something like https://host/path"
         raise InvalidInputError(message, field=field) from None
 
 
@@ -61,10 +63,21 @@ def origin_of(url: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """The URL without user, password and query values: what a log may show."""
+    """The URL without user, password, query values and fragment: what may be logged, stored and told to others."""
     parsed = parse_url(url)
     if parsed.username or parsed.password:  # the setters refuse URLs that cannot have a user, like file:
         parsed.username = parsed.password = ""
-    if parsed.search:
-        parsed.search = "?" + "&".join(f"{key}=" for key, _ in URLSearchParams(parsed.search).items())
+    parsed.search = _names_only(parsed.search)
+    parsed.hash = ""
     return str(parsed.href)
+
+
+def _names_only(search: str) -> str:
+    """A query without its values. A part without `=` may be a value itself."""
+    names = [part.partition("=")[0] for part in search.removeprefix("?").split("&") if "=" in part]
+    return "?" + "&".join(f"{name}=" for name in names) if names else ""
+
+
+def _masked(text: str) -> str:
+    """What was meant as a URL and is none, as it may be shown: without what may be a user, a password or a query."""
+    return re.sub(r"//.*@", "//", re.split(r"[?#]", text[:MAX_SHOWN], maxsplit=1)[0])

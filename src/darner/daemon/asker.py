@@ -5,7 +5,7 @@ included: upstream's dfget counts a download as complete only when each piece na
 """
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from darner.core.piece import Piece, TrafficType
 from darner.core.progress import DownloadEvent, DownloadStarted, PieceDone
 from darner.core.ranges import ByteRange
 from darner.core.task import Download
+from darner.core.url import redacted
 from darner.daemon.run import Run
 from darner.daemon.work import wanted_range
 from darner.origin import OriginChangedError
@@ -40,9 +41,11 @@ def read_piece(run: Run, piece: Piece) -> bytes:
 class Asker:
     """Follows one download over one or more runs; knows what was told already."""
 
-    def __init__(self, download: Download) -> None:
-        """Nothing was told."""
+    def __init__(self, download: Download, verify: Callable[[Run], Awaitable[None]]) -> None:
+        """Nothing was told. `verify` raises if the whole that a run has loaded is not what this asker expects."""
         self.download = download
+        self._verify = verify
+        self._verified = False
         self.satisfied = False
         self._told: set[int] = set()
         self._started = False
@@ -51,8 +54,8 @@ class Asker:
     async def follow(self, run: Run) -> AsyncGenerator[DownloadEvent, None]:
         """Events of a run until everything wanted is here or the run ends; `satisfied` says which. Raises the run's error.
 
-        Of a whole download the last piece is told only after the run has verified everything, so that nobody who passes pieces on
-        ends a content that is wrong as a whole.
+        Of a whole download the last piece is told only after the run has ended and this asker's own digest was checked, so that
+        nobody who passes pieces on ends a content that is wrong as a whole.
         """
         board = run.board
         self._generation = None
@@ -62,12 +65,15 @@ class Asker:
                 raise board.error
             if board.settled:
                 for number in self._tellable(run):
+                    if len(self._told) + 1 >= len(self._numbers(run)):
+                        await self._check_whole(run)
                     yield self._event(run, await self._piece(run, number))
                 if not self._started:
                     self._started = True
                     yield self._event(run, self._start(run))
                     continue
                 if self._has_all(run):
+                    await self._check_whole(run)
                     self.satisfied = True
                     return
             if board.ended and board.version == seen:
@@ -80,7 +86,7 @@ class Asker:
             return []
         board = run.board
         if self._generation not in {None, board.generation}:
-            raise OriginChangedError(f"{self.download.url} changed while it was downloaded; ask again")
+            raise OriginChangedError(f"{redacted(self.download.url)} changed while it was downloaded; ask again")
         self._generation = board.generation
         numbers = self._numbers(run)
         fresh = [number for number in board.order if number in numbers and number not in self._told]
@@ -90,6 +96,11 @@ class Asker:
 
     def _has_all(self, run: Run) -> bool:
         return len(self._told) >= len(self._numbers(run)) and (run.board.ended or self._wanted(run) is not None)
+
+    async def _check_whole(self, run: Run) -> None:
+        if not self._verified and self._wanted(run) is None:
+            await self._verify(run)
+            self._verified = True
 
     def _wanted(self, run: Run) -> ByteRange | None:
         return wanted_range(self.download, run.work.known_facts().content_length)
@@ -111,7 +122,7 @@ class Asker:
     async def _piece(self, run: Run, number: int) -> PieceDone:
         piece = run.board.pieces.get(number)
         if piece is None:
-            raise OriginChangedError(f"{self.download.url} changed while it was downloaded; ask again")
+            raise OriginChangedError(f"{redacted(self.download.url)} changed while it was downloaded; ask again")
         self._told.add(number)
         if run.from_disk or number in run.work.resumed:
             piece = replace(piece, traffic_type=TrafficType.LOCAL_PEER)

@@ -15,7 +15,6 @@ from darner.core.digest import Digest
 from darner.core.errors import (
     ConflictError,
     DarnerError,
-    DigestMismatchError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
@@ -25,9 +24,8 @@ from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from darner.core.progress import DownloadEvent, PieceOffer
 from darner.core.task import Download, LocalTask, TaskInfo
 from darner.core.url import redacted
-from darner.daemon import offers, output
+from darner.daemon import offers, output, wholes
 from darner.daemon.asker import Asker
-from darner.daemon.digests import file_digest
 from darner.daemon.loading import Parts
 from darner.daemon.retell import Retell
 from darner.daemon.run import Run
@@ -50,7 +48,7 @@ class DaemonEngine:
         self._runs: dict[str, Run] = {}
         self._askers: dict[Run, int] = {}
         self._graces: dict[Run, asyncio.TimerHandle] = {}
-        self._verified: dict[tuple[str, Digest], None] = {}
+        self._verified: dict[tuple[str, float, Digest], None] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def download(
@@ -66,7 +64,7 @@ class DaemonEngine:
         output.check_output(download)
         _check(download)
         task_id = ids.task_id(download)
-        asker = Asker(download)
+        asker = Asker(download, partial(self._verify, download))
         for _ in range(MAX_RUNS_PER_ASK):
             run, mine = self._join(task_id, download, triggered=triggered, ordered=ordered)
             try:
@@ -81,7 +79,7 @@ class DaemonEngine:
             if asker.satisfied:
                 await self._settle(run, download)
                 return
-        raise UnavailableError(f"the download of {download.url} was overtaken by others again and again; try once more")
+        raise UnavailableError(f"the download of {redacted(download.url)} was overtaken by others again and again; try once more")
 
     def stat_local_task(self, task_id: str) -> LocalTask:
         """What is here of a task. Raises NotFoundError."""
@@ -207,13 +205,11 @@ class DaemonEngine:
             grace.cancel()
 
     async def _settle(self, run: Run, download: Download) -> None:
-        """What this asker wants beyond the bytes: their digest checked, the output made, the scheduler reminded."""
+        """What this asker wants beyond the bytes: the output made, the scheduler reminded."""
         facts = run.work.board.facts
         wanted = wanted_range(download, facts.content_length) if facts else None
         if wanted is not None and download.prefetch:
             self._spawn(self._prefetch(download))
-        if wanted is None:
-            await self._verify(run.ids.task_id, download, run.work.verified)
         try:
             await self.parts.on_disk(partial(output.put, self.parts.store, run.ids.task_id, download, wanted))
         except OSError as error:
@@ -221,24 +217,24 @@ class DaemonEngine:
         if run.from_disk and run.triggered and run.board.holds(None):
             await self.retell.held(run.ids.task_id, download)
 
-    async def _verify(self, task_id: str, download: Download, verified: Digest | None) -> None:
-        """Check the digest that this asker expects; once per task and digest. Raises DigestMismatchError."""
-        digest = whole_digest(download)
-        if digest is None or digest == verified or (task_id, digest) in self._verified:
+    async def _verify(self, download: Download, run: Run) -> None:
+        """Check the digest that this asker expects; once per stored content and digest. Raises DigestMismatchError."""
+        digest, task_id = whole_digest(download), run.ids.task_id
+        record = self.parts.store.task(task_id)
+        if digest is None or record is None or digest == run.work.verified:
             return
-
-        def found() -> Digest:
-            with self.parts.store.open_file(task_id) as file:
-                record = self.parts.store.task(task_id)
-                return file_digest(file.fd, record.content_length if record else 0, digest.algorithm)
-
-        actual = await self.parts.on_disk(found)
+        known = (task_id, record.created_at, digest)
+        if known in self._verified:
+            return
+        actual = await wholes.digest_of(self.parts, record, digest.algorithm)
         if actual != digest:
-            with suppress(ConflictError):
-                await self.parts.on_disk(partial(self.parts.store.delete, task_id))
-            await self.retell.gone(task_id)
-            raise DigestMismatchError(f"{download.url} has digest {actual}, not {digest} as expected; the content was dropped")
-        self._verified[task_id, digest] = None
+            kept = await wholes.is_sound(self.parts, record, download.url)
+            if not kept:
+                with suppress(ConflictError):
+                    await self.parts.on_disk(partial(self.parts.store.delete, task_id))
+                await self.retell.gone(task_id)
+            raise wholes.mismatch(download.url, actual, digest, kept=kept)
+        self._verified[known] = None
         while len(self._verified) > VERIFIED_KEPT:
             del self._verified[next(iter(self._verified))]
 

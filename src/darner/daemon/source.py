@@ -13,6 +13,7 @@ from darner.core.announce import BackToSourcePieceFailed, BackToSourcePieceFinis
 from darner.core.errors import DarnerError, OriginError
 from darner.core.piece import Piece, TrafficType
 from darner.core.progress import FetchedPiece
+from darner.core.url import redacted
 from darner.daemon.board import Facts
 from darner.daemon.cutter import CutPiece, Cutter
 from darner.daemon.work import Work, whole_digest
@@ -158,7 +159,9 @@ class SourceLoader:
             await asyncio.gather(running, return_exceptions=True)
         running.result()
         if work.missing():
-            raise OriginError(f"{work.download.url} ended before its {facts.content_length} bytes were sent", retryable=True)
+            raise OriginError(
+                f"{redacted(work.download.url)} ended before its {facts.content_length} bytes were sent", retryable=True
+            )
 
     async def _spool(self) -> None:
         """An origin that does not say how long the content is: read it to the end, then it is a task."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from darner.core.digest import Digest
-from darner.core.errors import DarnerError, DigestMismatchError
+from darner.core.errors import DarnerError
 from darner.core.piece import piece_count, piece_length_for
 from darner.core.ranges import ByteRange, parse_range_header
 from darner.core.task import Download
@@ -17,6 +17,7 @@ from darner.daemon.board import Board, Facts
 from darner.daemon.digests import RunningDigest
 from darner.daemon.loading import Parts
 from darner.daemon.session import Ids
+from darner.daemon.wholes import is_sound, mismatch
 from darner.store import NewTask, PieceRecord, TaskRecord
 
 
@@ -124,27 +125,28 @@ class Work:
     async def complete(self) -> None:
         """Verify the whole and mark the task finished, if the whole is here. Raises DigestMismatchError.
 
-        A range does not finish a task; content that is wrong as a whole is not kept.
+        A range does not finish a task; content that is wrong as a whole is not kept. Content that is what its source sent is
+        right, whatever digest was expected of it: then only those are refused who expect that digest (`Asker`).
         """
         if not self.board.holds(None):
             return
         record = await self.parts.on_disk(partial(self.parts.store.task, self.ids.task_id))
         if record is not None and record.finished_at is None:
-            await self.verify(whole_digest(self.download))
+            await self.verify(record, whole_digest(self.download))
             await self.parts.on_disk(partial(self.parts.store.finish, self.ids.task_id))
 
-    async def verify(self, digest: Digest | None) -> None:
+    async def verify(self, record: TaskRecord, digest: Digest | None) -> None:
         """Check the whole content. Raises DigestMismatchError, after the task was dropped from the store."""
         if digest is None:
             return
         running = self._running or RunningDigest(digest.algorithm)
-        await self.parts.on_disk(partial(running.read_to, self.fd, self.known_facts().content_length))
+        await self.parts.on_disk(partial(running.read_to, self.fd, record.content_length))
         found = running.digest()
         if found == digest:
             self.verified = digest
-        else:
+        elif not await is_sound(self.parts, record, self.download.url):
             await self.forget()
-            raise DigestMismatchError(f"{self.download.url} has digest {found}, not {digest} as expected; the content was dropped")
+            raise mismatch(self.download.url, found, digest, kept=False)
 
     async def _digest_more(self) -> None:
         """Let the digest of the whole follow the download, so that its end need not wait for all of it."""

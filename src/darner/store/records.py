@@ -42,7 +42,10 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
-    """One stored task. `used_at` is the last time its bytes were read or written; the counters live only in memory."""
+    """One stored task. The counters live only in memory.
+
+    `url` is without what may be secret in it; `used_at` is the last time the bytes were read or written.
+    """
 
     id: str
     url: str

@@ -18,6 +18,7 @@ from darner.core.errors import ConflictError, DigestMismatchError, InvalidInputE
 from darner.core.piece import TrafficType
 from darner.core.secret import is_secret_header
 from darner.core.task import Headers
+from darner.core.url import redacted
 from darner.kit.log import get_logger
 from darner.store import policy
 from darner.store.export import export_file, is_temporary
@@ -257,7 +258,7 @@ class Store:
         now = self._clock()
         record = TaskRecord(
             id=new.id,
-            url=new.url,
+            url=redacted(new.url),
             content_length=new.content_length,
             piece_length=new.piece_length,
             response_header=Headers({key: value for key, value in new.response_header.items() if not is_secret_header(key)}),

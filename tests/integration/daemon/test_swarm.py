@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -283,18 +284,92 @@ async def test_content_travels_in_the_events_when_asked_for(lab: Any) -> None:
         assert b"".join(pieces[offset] for offset in sorted(pieces)) == whole
 
 
-async def test_a_wrong_digest_leaves_neither_output_nor_task(lab: Any) -> None:
+WRONG = Digest("sha256", "0" * 64)
+
+
+async def expect_refusal(lab: Any, peer: Any, url: str, words: str) -> None:
+    """A download with the wrong digest fails, before its last piece was told, and makes no output."""
+    download = Download(url=url, digest=WRONG, output_path=str(lab.directory / "out"))
+    told: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for event in peer.engine.download(download):
+            told.put_nowait(event)
+
+    with pytest.raises(DigestMismatchError, match=words):
+        await listen()
+    assert told.qsize() <= 2, "the last piece was told before the digest was checked"
+    assert not (lab.directory / "out").exists()
+
+
+async def test_a_wrong_digest_of_one_asker_refuses_the_output_and_costs_nobody_the_content(lab: Any) -> None:
     with CountingOrigin({"/a.bin": 5 * MIB}) as origin:
-        wrong = Digest("sha256", "0" * 64)
+        url = origin.url("/a.bin")
+        task_id = ids.task_id(Download(url=url))
+        async with lab.daemon("p1") as first, lab.daemon("p2") as second:
+            for peer in (first, first, second, second):  # from the origin, from disk, from a parent, from disk
+                await expect_refusal(lab, peer, url, "stays")
+                assert peer.parts.store.task(task_id).finished_at is not None
+            right = Digest("sha256", origin.sha256("/a.bin"))
+            for peer in (first, second):
+                await lab.collect(peer, Download(url=url, digest=right, output_path=str(lab.directory / "out"), overwrite=True))
+        assert sha256(lab.directory / "out") == right.value
+        assert origin.body_bytes("/a.bin") <= 5 * MIB + 1
+
+
+async def test_a_wrong_digest_of_one_asker_does_not_fail_those_who_wait_with_it(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 9 * MIB}) as origin:
+        right = Digest("sha256", origin.sha256("/a.bin"))
         async with lab.daemon("p1") as peer:
-            for already_here in (False, True):
-                if already_here:
-                    await lab.collect(peer, Download(url=origin.url("/a.bin")))
-                download = Download(url=origin.url("/a.bin"), digest=wrong, output_path=str(lab.directory / "out"))
-                with pytest.raises(DigestMismatchError, match="dropped"):
-                    await lab.collect(peer, download)
-                assert not (lab.directory / "out").exists()
-                assert peer.parts.store.task(ids.task_id(download)) is None
+            asked = [Download(url=origin.url("/a.bin"), digest=digest) for digest in (WRONG, right, None)]
+            results = await asyncio.gather(*(lab.collect(peer, download) for download in asked), return_exceptions=True)
+        assert isinstance(results[0], DigestMismatchError)
+        assert [len(result) for result in results[1:] if isinstance(result, list)] == [4, 4]
+        assert origin.body_bytes("/a.bin") <= 9 * MIB + 1
+
+
+async def test_content_that_nobody_vouches_for_is_dropped_when_its_digest_is_wrong(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 5 * MIB, "/b.bin": 5 * MIB}) as origin:
+        origin.set_fault("/b.bin", Fault(header={"ETag": "", "Last-Modified": ""}))
+        async with lab.daemon("seed", seed=True) as seed, lab.daemon("p1") as peer:
+            url = origin.url("/a.bin")
+            await lab.seed(seed, url)
+            await lab.collect(peer, Download(url=url))
+            lab.scheduler.tasks.clear()
+            await expect_refusal(lab, peer, url, "dropped")
+            assert peer.parts.store.task(ids.task_id(Download(url=url))) is None
+            # Without a name of its version, two versions may be mixed in what the origin sent.
+            url = origin.url("/b.bin")
+            await expect_refusal(lab, seed, url, "dropped")
+            assert seed.parts.store.task(ids.task_id(Download(url=url))) is None
+
+
+async def test_bytes_that_went_bad_on_disk_are_dropped_when_a_digest_tells(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 5 * MIB}) as origin:
+        download = Download(url=origin.url("/a.bin"))
+        async with lab.daemon("p1") as peer:
+            await lab.collect(peer, download)
+            with peer.parts.store.open_file(ids.task_id(download)) as file:
+                changed = file.path.stat()
+                file.path.write_bytes(b"x" * (5 * MIB))
+                os.utime(file.path, ns=(changed.st_atime_ns, changed.st_mtime_ns))  # else the store would notice by itself
+            await expect_refusal(lab, peer, download.url, "dropped")
+            assert peer.parts.store.task(ids.task_id(download)) is None
+
+
+async def test_signatures_and_passwords_of_urls_are_neither_told_nor_kept(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": MIB}) as origin:
+        place = origin.url("/a.bin").removeprefix("http://")
+        url = f"http://ann:s3cret@{place}?X-Amz-Signature=s3cret"
+        signed: Any = {"filtered_query_params": ("X-Amz-Signature",)}
+        async with lab.daemon("p1") as peer:
+            await lab.collect(peer, Download(url=url, **signed))
+            record = peer.parts.store.task(ids.task_id(Download(url=url, **signed)))
+            assert record.url == f"http://{place}?X-Amz-Signature="
+            with pytest.raises(DigestMismatchError) as refused:
+                await lab.collect(peer, Download(url=url, digest=WRONG, **signed))
+            assert "s3cret" not in refused.value.message
+        assert not [path for path in (lab.directory / "p1").rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
 
 
 async def test_an_output_that_exists_is_refused_before_anything_is_loaded(lab: Any) -> None:

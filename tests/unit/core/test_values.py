@@ -12,7 +12,7 @@ from darner.core.piece import MIN_PIECE_LENGTH, interested_pieces, piece_count, 
 from darner.core.ranges import ByteRange, parse_range_flag, parse_range_header
 from darner.core.secret import MASK, Secret
 from darner.core.task import Headers
-from darner.core.url import origin_of, redacted
+from darner.core.url import origin_of, parse_url, redacted
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_interested_pieces_are_those_that_overlap(content_length: int, data: st.
 def test_a_url_for_a_log_has_no_user_and_no_query_values() -> None:
     shown = redacted("https://user:pass@host.example/path?X-Amz-Signature=abc&part=1")
     assert shown == "https://host.example/path?X-Amz-Signature=&part="
+    assert redacted("https://host.example/a?bare-token&b=1#access_token=x") == "https://host.example/a?b="
+    assert redacted("file:///etc/hosts") == "file:///etc/hosts"
+
+
+@pytest.mark.parametrize(
+    "text", ["http://user:s3cret@ho st/a", "//user:s3cret@host/a", "no url?X-Amz-Signature=s3cret", "http://[::1?s3cret"]
+)
+def test_what_is_no_url_is_refused_without_showing_what_may_be_secret_in_it(text: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        parse_url(text)
+    assert "s3cret" not in refused.value.message
 
 
 def test_the_origin_of_a_url_is_what_credentials_must_not_leave() -> None:

@@ -7,6 +7,7 @@ from darner.core.announce import Announced, CandidateParent
 from darner.core.host import Host
 from darner.core.secret import is_secret_header
 from darner.core.task import TaskInfo
+from darner.core.url import redacted
 from darner.scheduler.config import SchedulingConfig
 from darner.scheduler.events import (
     ApplicationsKnown,
@@ -98,7 +99,7 @@ def _info(task: TaskRecord, epoch: float) -> TaskInfo:
     download = task.download
     return TaskInfo(
         id=task.id,
-        url=download.url,
+        url=redacted(download.url),
         state=_state(task),
         content_length=task.content_length,
         piece_count=task.piece_count,
