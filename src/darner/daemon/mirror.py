@@ -35,6 +35,8 @@ CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 ERROR_TYPE = "X-Dragonfly-Error-Type"
 OCTETS = "application/octet-stream"
+CLIENT_LEFT = 499
+"""nginx's word for it; nobody reads this answer."""
 _log = get_logger("daemon")
 
 
@@ -87,6 +89,9 @@ class Mirror:
             meters.proxy_failures.inc()
             _log.info("a mirror request failed", method=request.method, path=request.path, reason=error.message)
             return _error(error)
+        except ConnectionError:
+            _log.info("a client of the mirror left before the end of its answer", method=request.method, path=request.path)
+            return web.Response(status=CLIENT_LEFT)
 
     async def _blob(self, request: web.Request, base: str, blob: BlobPath) -> web.StreamResponse:
         header, url = forwarded(request.headers.items()), f"{base}{request.path}"

@@ -35,7 +35,9 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_client_that_leaves_stops_the_download_and_the_next_one_goes_on_from_there(lab: Any, layout: ImageLayout) -> None:
+async def test_a_client_that_leaves_stops_the_download_and_the_next_one_goes_on_from_there(
+    lab: Any, layout: ImageLayout, caplog: pytest.LogCaptureFixture
+) -> None:
     digest, size = largest(layout)
     task_id = digest.partition(":")[2]
     with SmallRegistry() as registry:
@@ -55,7 +57,9 @@ async def test_a_client_that_leaves_stops_the_download_and_the_next_one_goes_on_
             registry.bytes_per_s = 0.0
             async with http.get(url) as reply:
                 assert hashlib.sha256(await reply.read()).hexdigest() == task_id
-            assert registry.blob_bytes()[digest] - before <= size - held * 4 * MIB + 1
+            under_way = MIB  # left the registry before it noticed, and counted after we looked
+            assert registry.blob_bytes()[digest] - before <= size - held * 4 * MIB + under_way
+    assert not [record for record in caplog.records if record.name == "aiohttp.server"], "no traceback for what is no fault"
 
 
 async def test_a_client_that_leaves_takes_nothing_from_another(lab: Any, layout: ImageLayout) -> None:
