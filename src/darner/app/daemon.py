@@ -43,6 +43,7 @@ from darner.store import Store, StoreLimits
 from darner.swarm import ClientLimits, PieceClient, PieceServer, ServerLimits
 
 FILE_THREADS = 4
+SCAN_THREADS = 8
 _log = get_logger("daemon")
 
 
@@ -77,6 +78,7 @@ async def build(config: DaemonConfig, stack: AsyncExitStack) -> Daemon:
         peers=PeerBook(DaemonClient),
         bodies=ThreadPoolExecutor(config.download.total_concurrent_piece_count, thread_name_prefix="bodies"),
         files=files,
+        scans=ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scans"),
         clock=SystemClock(),
         chance=Randomness(draw=random.random, unique=lambda: str(uuid.uuid4())),
         meters=Meters(),

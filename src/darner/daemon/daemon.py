@@ -93,7 +93,7 @@ class Daemon:
         """Tidy the store now and every interval; tell the scheduler what went."""
         while True:
             try:
-                gone = await self.parts.on_disk(partial(self.parts.store.evict, self.parts.clock.now()))
+                gone = await self.parts.on_whole_file(partial(self.parts.store.evict, self.parts.clock.now()))
                 self.parts.meters.disk_used.set(self.parts.store.used_bytes())
                 for task_id in gone:
                     await self.engine.retell.gone(task_id)
@@ -111,8 +111,8 @@ class Daemon:
         self.parts.pieces.close()
         self.parts.origins.close()
         await self.parts.on_disk(self.parts.store.close)
-        self.parts.bodies.shutdown(wait=False, cancel_futures=True)
-        self.parts.files.shutdown(wait=False, cancel_futures=True)
+        for executor in (self.parts.bodies, self.parts.files, self.parts.scans):
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 async def _end(tasks: list["asyncio.Task[None]"]) -> None:

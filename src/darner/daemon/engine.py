@@ -22,6 +22,7 @@ from darner.core.errors import (
 from darner.core.host import Host
 from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from darner.core.progress import DownloadEvent, PieceOffer
+from darner.core.ranges import ByteRange
 from darner.core.task import Download, LocalTask, TaskInfo
 from darner.core.url import redacted
 from darner.daemon import offers, output, wholes
@@ -210,12 +211,16 @@ class DaemonEngine:
         wanted = wanted_range(download, facts.content_length) if facts else None
         if wanted is not None and download.prefetch:
             self._spawn(self._prefetch(download))
-        try:
-            await self.parts.on_disk(partial(output.put, self.parts.store, run.ids.task_id, download, wanted))
-        except OSError as error:
-            raise ConflictError(f"cannot write {download.output_path}: {error.strerror}", field="output_path") from error
+        if download.output_path:
+            await self._put_out(run.ids.task_id, download, wanted)
         if run.from_disk and run.triggered and run.board.holds(None):
             await self.retell.held(run.ids.task_id, download)
+
+    async def _put_out(self, task_id: str, download: Download, wanted: ByteRange | None) -> None:
+        try:
+            await self.parts.on_whole_file(partial(output.put, self.parts.store, task_id, download, wanted))
+        except OSError as error:
+            raise ConflictError(f"cannot write {download.output_path}: {error.strerror}", field="output_path") from error
 
     async def _verify(self, download: Download, run: Run) -> None:
         """Check the digest that this asker expects; once per stored content and digest. Raises DigestMismatchError."""

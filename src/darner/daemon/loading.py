@@ -66,7 +66,9 @@ class Parts:
     bodies: Executor
     """Threads that move bodies."""
     files: Executor
-    """Threads for short work on disk and for digests."""
+    """Threads for short work on disk."""
+    scans: Executor
+    """Threads for work on whole files: digests, copies, eviction. Their own: recording a piece must not wait for them."""
     clock: Clock
     chance: Randomness
     meters: Meters
@@ -87,6 +89,10 @@ class Parts:
     async def on_disk(self, work: Callable[[], T]) -> T:
         """Run short blocking work on the disk; a caller that is cancelled waits for it, for the file may be closed afterwards."""
         return await _finished(self.files.submit(work))
+
+    async def on_whole_file(self, work: Callable[[], T]) -> T:
+        """Run blocking work that may read or write a whole file; cancelled like `on_disk`."""
+        return await _finished(self.scans.submit(work))
 
 
 async def _finished(submitted: "Future[T]", stop: threading.Event | None = None) -> T:

@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from darner.core.announce import BackToSourcePieceFailed, BackToSourcePieceFinished, BackToSourceStarted, PeerMessage
@@ -169,13 +170,14 @@ class SourceLoader:
         started = work.parts.clock.monotonic()
         if work.board.facts is not None:
             await work.forget()
-        spool = await work.parts.on_disk(partial(work.parts.store.spool, work.ids.task_id))
+        owned = ExitStack()  # from the spool's first instant: we may be cancelled while the thread makes it
         try:
+            spool = await work.parts.on_disk(lambda: owned.enter_context(work.parts.store.spool(work.ids.task_id)))
             final = await work.parts.move(partial(self._fill, spool), self._stop)
             cost_s = work.parts.clock.monotonic() - started
-            await work.parts.on_disk(partial(self._adopt, spool, final, cost_s, work.piece_length_for(spool.size)))
+            await work.parts.on_whole_file(partial(self._adopt, spool, final, cost_s, work.piece_length_for(spool.size)))
         finally:
-            await work.parts.on_disk(spool.close)
+            await work.parts.on_disk(owned.close)
         await work.resume()
         work.board.settle()
         for number in sorted(work.resumed):

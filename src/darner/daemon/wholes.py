@@ -34,7 +34,7 @@ async def digest_of(parts: Parts, record: TaskRecord, algorithm: str) -> Digest:
         with parts.store.open_file(record.id) as file:
             return file_digest(file.fd, record.content_length, algorithm)
 
-    return await parts.on_disk(read)
+    return await parts.on_whole_file(read)
 
 
 async def is_sound(parts: Parts, record: TaskRecord, url: str) -> bool:
@@ -50,7 +50,7 @@ async def is_sound(parts: Parts, record: TaskRecord, url: str) -> bool:
     if record.piece_count > 1 and not (header.find("etag") or header.find("last-modified")):
         return False
     anchors = await _anchors(parts, record)
-    return await parts.on_disk(partial(_matches, parts, record, anchors))
+    return await parts.on_whole_file(partial(_matches, parts, record, anchors))
 
 
 async def _anchors(parts: Parts, record: TaskRecord) -> Mapping[int, str]:

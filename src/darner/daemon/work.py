@@ -140,7 +140,7 @@ class Work:
         if digest is None:
             return
         running = self._running or RunningDigest(digest.algorithm)
-        await self.parts.on_disk(partial(running.read_to, self.fd, record.content_length))
+        await self.parts.on_whole_file(partial(running.read_to, self.fd, record.content_length))
         found = running.digest()
         if found == digest:
             self.verified = digest
@@ -161,7 +161,7 @@ class Work:
             return
         self._digesting = True
         try:
-            await self.parts.on_disk(partial(running.read_to, self.fd, stop))
+            await self.parts.on_whole_file(partial(running.read_to, self.fd, stop))
         finally:
             self._digesting = False
 
@@ -171,19 +171,26 @@ class Work:
         self._files.close()
 
     async def _open(self, record: TaskRecord) -> None:
+        store = self.parts.store
+
+        def open_file() -> int:
+            # Owned from its first instant: if we are cancelled while the thread opens it, `close` still finds it.
+            return self._files.enter_context(store.open_file(record.id, write=True)).fd
+
         def held() -> list[PieceRecord]:
-            pieces = [self.parts.store.verified_piece(record.id, number) for number in self.parts.store.pieces(record.id)]
+            pieces = [store.verified_piece(record.id, number) for number in store.pieces(record.id)]
             return [piece for piece in pieces if piece is not None]
 
-        # In a thread: a file that an output shares may have to be copied first.
-        file = await self.parts.on_disk(partial(self.parts.store.open_file, record.id, write=True))
-        self._fd = self._files.enter_context(file).fd
+        # Both may read the whole file: one that an output shares is copied first, pieces of an earlier time are checked again.
+        resumes = bool(await self.parts.on_disk(partial(store.pieces, record.id)))
+        run = self.parts.on_whole_file if resumes else self.parts.on_disk
+        self._fd = await run(open_file)
         self.board.learn(
             Facts(content_length=record.content_length, piece_length=record.piece_length, header=record.response_header)
         )
         digest = whole_digest(self.download)
         self._running = RunningDigest(digest.algorithm) if digest else None
-        for piece in await self.parts.on_disk(held):
+        for piece in await run(held):
             self.resumed[piece.number] = piece
             self.board.add(piece.to_piece())
 

@@ -1,0 +1,60 @@
+"""Who owns what while a download is stopped, and who waits for whom."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from darner.app.daemon import SCAN_THREADS
+from darner.core import ids
+from darner.core.task import Download
+from darner.daemon.session import Ids
+from darner.daemon.work import Work
+from darner.testing.origin import CountingOrigin
+
+MIB = 1024 * 1024
+
+
+class SlowStore:
+    """A store that takes its time to open files."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def open_file(self, *args: Any, **how: Any) -> Any:
+        time.sleep(0.2)
+        return self._store.open_file(*args, **how)
+
+
+async def test_a_download_that_is_stopped_while_its_file_is_opened_does_not_keep_it(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 5 * MIB}) as origin:
+        async with lab.daemon("p1") as peer:
+            download = Download(url=origin.url("/a.bin"))
+            await lab.collect(peer, download)
+            host, task_id = peer.parts.host(), ids.task_id(download)
+            parts = replace(peer.parts, store=SlowStore(peer.parts.store))
+            named = Ids(host_id=host.id, task_id=task_id, peer_id="peer")
+            work = Work(parts, named, download, ordered=False)
+            resuming = asyncio.create_task(work.resume())
+            await asyncio.sleep(0.1)
+            resuming.cancel()
+            await asyncio.gather(resuming, return_exceptions=True)
+            work.close()
+            assert peer.parts.store.delete(task_id), "a file that is still open for writing cannot be deleted"
+
+
+async def test_no_download_waits_behind_digests_and_copies_of_others(lab: Any) -> None:
+    done = threading.Event()
+    with CountingOrigin({"/a.bin": 9 * MIB}) as origin:
+        async with lab.daemon("p1") as peer:
+            scans = [asyncio.create_task(peer.parts.on_whole_file(done.wait)) for _ in range(2 * SCAN_THREADS)]
+            try:
+                async with asyncio.timeout(20):
+                    assert len(await lab.collect(peer, Download(url=origin.url("/a.bin")))) == 4
+            finally:
+                done.set()
+                await asyncio.gather(*scans)
