@@ -325,6 +325,18 @@ def test_a_new_task_makes_room_within_the_quota_and_tells_who_went(place: Path) 
     store.close()
 
 
+def test_a_task_that_is_taken_up_again_while_others_are_evicted_stays(opened: Fixture) -> None:
+    put_whole(opened.store, TASK)
+    put_whole(opened.store, OTHER)
+    store = opened.reopen(StoreLimits(ttl_s=100))
+    writing = []
+    store.on_evicted = lambda gone: writing.append(store.open_file(OTHER if gone == TASK else TASK, write=True))
+    gone = store.evict(opened.clock.now + 101)
+    assert len(gone) == 1
+    assert [task.id for task in store.tasks()] == [OTHER if gone == [TASK] else TASK]
+    writing[0].close()
+
+
 def test_unfinished_recent_tasks_are_not_sacrificed_for_a_new_one(place: Path) -> None:
     store = Store.open(place / "store", quota_bytes=len(CONTENT))
     put(store, 0)

@@ -70,6 +70,12 @@ class Daemon:
         stack.push_async_callback(self.engine.close)
         await stack.enter_async_context(UploadServer(self.engine, config.upload.server.ip, config.upload.server.port))
         self.parts.directory.on_new = self.engine.meet
+        loop = asyncio.get_running_loop()
+
+        def on_evicted(task_id: str) -> None:
+            loop.call_soon_threadsafe(self.engine.evicted, task_id)
+
+        self.parts.store.on_evicted = on_evicted
         await self.parts.directory.start()
         stack.push_async_callback(self.parts.directory.leave)
         await stack.enter_async_context(DownloadServer(self.engine, config.download.server))
@@ -90,13 +96,11 @@ class Daemon:
         return ports
 
     async def _collect(self) -> None:
-        """Tidy the store now and every interval; tell the scheduler what went."""
+        """Tidy the store now and every interval."""
         while True:
             try:
-                gone = await self.parts.on_whole_file(partial(self.parts.store.evict, self.parts.clock.now()))
+                await self.parts.on_whole_file(partial(self.parts.store.evict, self.parts.clock.now()))
                 self.parts.meters.disk_used.set(self.parts.store.used_bytes())
-                for task_id in gone:
-                    await self.engine.retell.gone(task_id)
                 await self.parts.peers.tidy()
             except (DarnerError, OSError) as error:
                 _log.warning("tidying the store failed; it is tried again", reason=str(error))

@@ -136,6 +136,10 @@ class DaemonEngine:
         """A scheduler is new, or new again: tell it what is here, while other things go on."""
         self._spawn(self.retell.all_held(address))
 
+    def evicted(self, task_id: str) -> None:
+        """The store has made room: the task's scheduler must not send children here for it any more."""
+        self._spawn(self.retell.gone(task_id))
+
     @property
     def running(self) -> int:
         """How many downloads run."""

@@ -47,7 +47,8 @@ class Retell:
         """Tell the task's scheduler that it is here no longer; without an answer it will find out."""
         for address in self._parts.directory.in_order(task_id)[:1]:
             try:
-                await self._parts.directory.client(address).delete_task(self._parts.host().id, task_id)
+                async with self._slots:
+                    await self._parts.directory.client(address).delete_task(self._parts.host().id, task_id)
             except DarnerError as error:
                 _log.info("a scheduler did not hear that a task is gone", task=task_id, reason=error.message)
 

@@ -41,7 +41,8 @@ class Store:
         self._clock = clock
         self._structure = threading.RLock()
         self._index = Index(layout.metadata, clock)
-        self._on_evicted: Callable[[str], None] = lambda _: None
+        self.on_evicted: Callable[[str], None] = lambda _: None
+        """Called with the id of every evicted task, in the thread that evicts."""
 
     @classmethod
     def open(
@@ -66,7 +67,7 @@ class Store:
         except BaseException:
             os.close(lock_fd)
             raise
-        store._on_evicted = on_evicted or store._on_evicted
+        store.on_evicted = on_evicted or store.on_evicted
         store._recover()
         return store
 
@@ -338,11 +339,16 @@ class Store:
             return False
 
     def _remove(self, task_ids: list[str]) -> list[str]:
+        gone = []
         for task_id in task_ids:
-            self.delete(task_id)
+            try:
+                self.delete(task_id)
+            except ConflictError:
+                continue  # somebody has begun to write it since it was chosen
             _log.info("a stored task was evicted", task_id=task_id)
-            self._on_evicted(task_id)
-        return task_ids
+            gone.append(task_id)
+            self.on_evicted(task_id)
+        return gone
 
 
 def _check_lengths(new: NewTask) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from darner.app.daemon import SCAN_THREADS
 from darner.core import ids
 from darner.core.task import Download
+from darner.daemon.config import GcConfig, GcPolicyConfig
 from darner.daemon.session import Ids
 from darner.daemon.work import Work
 from darner.testing.origin import CountingOrigin
@@ -45,6 +46,20 @@ async def test_a_download_that_is_stopped_while_its_file_is_opened_does_not_keep
             await asyncio.gather(resuming, return_exceptions=True)
             work.close()
             assert peer.parts.store.delete(task_id), "a file that is still open for writing cannot be deleted"
+
+
+async def test_what_is_evicted_to_make_room_is_told_to_the_scheduler(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 5 * MIB, "/b.bin": 5 * MIB}) as origin:
+        config = replace(lab.config("p1"), gc=GcConfig(policy=GcPolicyConfig(disk_threshold=8 * MIB)))
+        first, second = (Download(url=origin.url(path)) for path in ("/a.bin", "/b.bin"))
+        async with lab.running(config) as peer:
+            await lab.collect(peer, first)
+            assert lab.scheduler.holders[ids.task_id(first)]
+            await lab.collect(peer, second)
+            async with asyncio.timeout(20):
+                while lab.scheduler.holders[ids.task_id(first)]:  # noqa: ASYNC110  (the twin knows no events)
+                    await asyncio.sleep(0.01)
+            assert lab.scheduler.holders[ids.task_id(second)]
 
 
 async def test_no_download_waits_behind_digests_and_copies_of_others(lab: Any) -> None:
