@@ -138,7 +138,9 @@ class Announced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyTask:
-    """The content has no bytes."""
+    """The content has no bytes. Not `certain`: or its length is not known, which upstream's schedulers do not tell apart."""
+
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,9 +82,9 @@ class DaemonEngine:
                 return
         raise UnavailableError(f"the download of {redacted(download.url)} was overtaken by others again and again; try once more")
 
-    def stat_local_task(self, task_id: str) -> LocalTask:
-        """What is here of a task. Raises NotFoundError."""
-        record = self.parts.store.task(_checked(task_id))
+    async def stat_local_task(self, task_id: str) -> LocalTask:
+        """What is here of a task: finished only if every byte is as it was checked. Raises NotFoundError."""
+        record = await self.parts.on_whole_file(partial(self.parts.store.checked_task, _checked(task_id)))
         if record is None:
             raise NotFoundError(f"task {task_id} is not here")
         return record.to_local_task()

@@ -63,6 +63,7 @@ class Outcome(Enum):
 
     DONE = "everything is here"
     TO_SOURCE = "the scheduler sends this peer to the source"
+    LENGTH_WANTED = "the scheduler takes a length that is not known for zero"
     LOST = "the scheduler is gone and the parents do not suffice"
 
 
@@ -185,6 +186,9 @@ class Puller:
         if isinstance(answer, NeedBackToSource):
             self._leave(Outcome.TO_SOURCE, answer.description or "the scheduler said so")
         elif isinstance(answer, EmptyTask):
+            if not answer.certain and self._work.told_length != 0:
+                self._leave(Outcome.LENGTH_WANTED, "the scheduler says empty, but may only not know the length")
+                return
             self._session.say(Started())
             piece_length = self._work.piece_length_for(0)
             await self._on_facts(Facts(content_length=0, piece_length=piece_length, header=Headers()))

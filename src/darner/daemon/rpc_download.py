@@ -82,7 +82,7 @@ class DownloadFace(dfdaemon_pb2_grpc.DfdaemonDownloadServicer):
     @_unary
     async def StatLocalTask(self, request: Any) -> Any:
         """What is here of a task."""
-        return local_task_to_pb(self._engine.stat_local_task(request.task_id))
+        return local_task_to_pb(await self._engine.stat_local_task(request.task_id))
 
     @_unary
     async def ListLocalTasks(self, _request: Any) -> Any:

@@ -66,7 +66,7 @@ class UploadFace:
         return task_to_pb(await self._engine.stat_task(request.task_id))
 
     async def _stat_local_task(self, request: Any) -> Any:  # noqa: ANN401
-        return local_task_to_pb(self._engine.stat_local_task(request.task_id))
+        return local_task_to_pb(await self._engine.stat_local_task(request.task_id))
 
     async def _delete_task(self, request: Any) -> Empty:  # noqa: ANN401
         await self._engine.delete_task(request.task_id)

@@ -4,6 +4,7 @@ Every way a run can end is an end of its board: success, or the one error that i
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from darner.core.announce import (
@@ -105,12 +106,19 @@ class Run:
     async def _with_scheduler(self, address: str) -> bool:
         for attempt in range(2):
             client = self.parts.directory.client(address)
+            if address in self.parts.directory.wanting_lengths:
+                await self._learn_length()
             session = Session(client, self.ids, lambda _answer: None)
             anchor = Anchor(partial(client.stat_task, self.ids.host_id, self.ids.task_id), self.parts.clock)
             puller = Puller(self.work, session, anchor, partial(self.parts.directory.answers, address))
             async with session:
                 session.say(Register(download=self._registration()))
                 outcome = await self._pull(puller, session)
+                if outcome is Outcome.LENGTH_WANTED:
+                    await session.finish(Failed(description=puller.reason))
+                    self.parts.directory.wanting_lengths.add(address)
+                    self.work.ids = replace(self.ids, peer_id=self.parts.new_peer_id())
+                    continue
                 if outcome is not Outcome.LOST:
                     await self._conclude(outcome, session, puller.reason)
                     return True
@@ -121,6 +129,11 @@ class Run:
             if attempt or not unknown_here or not await self.parts.directory.announce(address):
                 break
         return False
+
+    async def _learn_length(self) -> None:
+        """Ask the origin before registering, as upstream's daemons always do. Raises OriginError."""
+        if self.board.facts is None and self._stat is None:
+            self._stat = await self._loader(None).stat()
 
     async def _pull(self, puller: Puller, session: Session) -> Outcome:
         try:
@@ -167,6 +180,7 @@ class Run:
         piece_length = facts.piece_length if facts else None
         if content_length is not None and piece_length is None:
             piece_length = self.work.piece_length_for(content_length)
+        self.work.told_length = content_length
         return registration(
             self.download,
             content_length=content_length,

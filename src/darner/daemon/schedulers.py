@@ -61,6 +61,8 @@ class Directory:
         self._healthy: dict[str, bool] = {}
         self._announced_at: dict[str, float] = {}
         self.on_new: Callable[[str], Awaitable[None]] | None = None
+        self.wanting_lengths: set[str] = set()
+        """Schedulers (upstream's) that take a content of a length not told for empty (scheduler.md, section 10.5)."""
 
     def in_order(self, task_id: str) -> list[str]:
         """The schedulers of a task: its own one first, then around the ring; only those that answer and share a cluster."""

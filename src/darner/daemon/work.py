@@ -49,6 +49,8 @@ class Work:
         self.board = Board()
         self.resumed: dict[int, PieceRecord] = {}
         """Pieces that were on disk already: of an older content, perhaps."""
+        self.told_length: int | None = None
+        """The length that the scheduler was told."""
         self.verified: Digest | None = None
         """The digest of the whole, once it was checked in this run."""
         self._running: RunningDigest | None = None

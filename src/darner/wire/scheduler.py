@@ -153,12 +153,18 @@ _READERS: dict[str, Callable[[Any], PeerMessage]] = {
 }
 
 
+_CERTAIN = b"\xf8\x7d\x01"
+"""A field (number 2015, true) of Darner's own in EmptyTaskResponse; others pass over it."""
+
+
 def answer_to_pb(answer: SchedulerAnswer, *, task: TaskInfo | None = None) -> scheduler_pb2.AnnouncePeerResponse:
     """An AnnouncePeerResponse. `task` is put into the candidate parents, which Go's rules require to name theirs."""
     response = scheduler_pb2.AnnouncePeerResponse()
     match answer:
         case EmptyTask():
             response.empty_task_response.SetInParent()
+            if answer.certain:
+                response.empty_task_response.MergeFromString(_CERTAIN)
         case NormalTask(candidate_parents=parents):
             response.normal_task_response.SetInParent()
             response.normal_task_response.candidate_parents.extend(candidate_to_pb(parent, task=task) for parent in parents)
@@ -174,7 +180,7 @@ def answer_from_pb(response: scheduler_pb2.AnnouncePeerResponse) -> SchedulerAns
     """The value of an AnnouncePeerResponse; parents without a host are left out. Raises PeerError for no known kind."""
     match response.WhichOneof("response"):
         case "empty_task_response":
-            return EmptyTask()
+            return EmptyTask(certain=_CERTAIN in response.empty_task_response.SerializeToString())
         case "normal_task_response":
             parents = response.normal_task_response.candidate_parents
             return NormalTask(candidate_parents=tuple(candidate_from_pb(parent) for parent in parents if parent.HasField("host")))

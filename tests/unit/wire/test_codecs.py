@@ -165,7 +165,7 @@ PEER_MESSAGES = st.one_of(
 )
 ANNOUNCED = st.builds(Announced, host_id=NAME, task_id=NAME, peer_id=NAME, message=PEER_MESSAGES)
 ANSWERS = st.one_of(
-    st.just(EmptyTask()),
+    st.builds(EmptyTask, certain=st.booleans()),
     st.builds(NormalTask, candidate_parents=st.lists(CANDIDATES, max_size=2).map(tuple)),
     st.builds(NeedBackToSource, description=TEXT),
     st.just(MetadataOnly()),
