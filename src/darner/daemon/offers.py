@@ -4,9 +4,11 @@ A child's stream ends when all it wants was offered, or when nothing more will c
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection
+from functools import partial
 
 from darner.core.errors import DarnerError, NotFoundError
 from darner.core.host import Host
+from darner.core.piece import Piece
 from darner.core.progress import PieceOffer
 from darner.daemon.loading import Parts
 from darner.daemon.run import Run
@@ -31,23 +33,25 @@ async def sync_pieces(
     while wanted:
         run = find_run(runs, task_id)
         seen = run.board.version if run else 0
-        pieces = parts.store.pieces(task_id)
-        for number in sorted(wanted & pieces.keys()):
-            wanted.discard(number)
-            yield _offer(parts, ip, number, pieces[number].offset, pieces[number].length)
-        if not wanted:
-            return
-        if run is None:
+        pieces = run.board.pieces if run else await parts.on_disk(partial(_stored, parts, task_id))
+        for piece in [pieces[number] for number in sorted(wanted & pieces.keys())]:
+            wanted.discard(piece.number)
+            yield _offer(parts, ip, piece)
+        if not wanted or run is None:
             return
         await run.board.changed(seen)
         if run.board.error is not None:
             raise DarnerError(f"the download of task {task_id} failed here: {run.board.error.message}")
 
 
-def _offer(parts: Parts, ip: str, number: int, offset: int, length: int) -> PieceOffer:
+def _stored(parts: Parts, task_id: str) -> dict[int, Piece]:
+    return {number: piece.to_piece() for number, piece in parts.store.pieces(task_id).items()}
+
+
+def _offer(parts: Parts, ip: str, piece: Piece) -> PieceOffer:
     port = parts.config.storage.server.tcp_port
     # A QUIC child needs a port to fail on; without one it would speak to the gRPC port (daemon.md, section 1).
-    return PieceOffer(number=number, offset=offset, length=length, ip=ip, tcp_port=port, quic_port=port)
+    return PieceOffer(number=piece.number, offset=piece.offset, length=piece.length, ip=ip, tcp_port=port, quic_port=port)
 
 
 async def sync_host(parts: Parts, host: Callable[[], Host]) -> AsyncGenerator[Host, None]:
