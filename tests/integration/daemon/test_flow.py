@@ -7,6 +7,7 @@ from typing import Any
 
 from darner.core import ids
 from darner.core.announce import Finished, Register, Reschedule
+from darner.core.digest import Digest
 from darner.core.progress import PieceDone
 from darner.core.task import Download
 from darner.testing.origin import CountingOrigin, Fault
@@ -75,3 +76,28 @@ async def test_downloads_leave_nothing_open(real_lab: Any) -> None:
             files_later, threads_later = await load(2 * rounds)
     assert files_later <= files + 3
     assert threads_later <= threads + 3
+
+
+async def test_a_child_that_starts_again_fetches_no_piece_twice(lab: Any) -> None:
+    size = 40 * MIB
+    with CountingOrigin({"/a.bin": size}) as origin:
+        config = lab.config("p1", concurrent_piece_count=1, bandwidth_limit=24 * MIB)
+        download = Download(url=origin.url("/a.bin"), digest=Digest("sha256", origin.sha256("/a.bin")))
+        task_id = ids.task_id(download)
+        async with lab.daemon("seed", seed=True) as seed:
+            await lab.seed(seed, origin.url("/a.bin"))
+            async with lab.running(config) as peer:
+                loading = asyncio.create_task(lab.collect(peer, download))
+                async with asyncio.timeout(20):
+                    while len(peer.parts.store.pieces(task_id)) < 4:  # noqa: ASYNC110  (the store knows no events)
+                        await asyncio.sleep(0.01)
+                await peer.engine.close()
+                await asyncio.gather(loading, return_exceptions=True)
+                held = len(peer.parts.store.pieces(task_id))
+            async with lab.running(config) as peer:
+                await lab.collect(peer, download)
+                fetched = peer.parts.meters.registry.get_sample_value(
+                    "dragonfly_client_download_traffic_total", {"type": "REMOTE_PEER"}
+                )
+        assert origin.body_bytes("/a.bin") <= size + 1
+    assert fetched == size - held * 4 * MIB
