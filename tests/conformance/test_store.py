@@ -231,6 +231,40 @@ def test_fetching_a_bad_piece_again_does_not_write_into_the_output_that_shares_i
     assert all(opened.store.verified_piece(TASK, number) for number in range(4))
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 7)], ids=["deleted", "cut"])
+def test_a_task_whose_file_somebody_took_away_is_not_here_and_can_be_had_anew(
+    opened: Fixture, harm: Callable[[Path], None]
+) -> None:
+    put_whole(opened.store)
+    harm(content_path(opened))
+    assert opened.store.checked_task(TASK) is None
+    assert opened.store.task(TASK) is None
+    put_whole(opened.store)
+    harm(content_path(opened))
+    put_whole(opened.store)
+    assert content_path(opened).read_bytes() == CONTENT
+
+
+def test_a_task_whose_file_is_taken_away_while_it_is_written_does_not_finish(opened: Fixture) -> None:
+    put(opened.store, *range(-(-len(CONTENT) // PIECE)))
+    with opened.store.open_file(TASK, write=True):
+        content_path(opened).unlink()
+        with pytest.raises(ConflictError, match="taken away"):
+            opened.store.finish(TASK)
+    assert opened.store.task(TASK) is None
+
+
+def test_a_finished_task_whose_file_was_changed_is_checked_again_when_its_truth_matters(opened: Fixture) -> None:
+    put_whole(opened.store)
+    assert opened.store.checked_task(TASK) == opened.store.task(TASK)
+    with content_path(opened).open("r+b") as file:
+        file.write(b"lies")
+    checked = opened.store.checked_task(TASK)
+    assert checked is not None
+    assert checked.finished_at is None
+    assert 0 not in opened.store.pieces(TASK)
+
+
 def test_a_dropped_piece_makes_its_task_unfinished(opened: Fixture) -> None:
     put_whole(opened.store)
     opened.store.drop_piece(TASK, 2)

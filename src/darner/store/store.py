@@ -7,6 +7,7 @@ a piece waits only for that one).
 import os
 import secrets
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -86,7 +87,7 @@ class Store:
         path = self._layout.content_path(new.id)
         _check_lengths(new)
         with self._structure:
-            old = self._index.find(new.id)
+            old = self.task(new.id)
             if old and (old.content_length, old.piece_length) == (new.content_length, new.piece_length):
                 return self._index.change(new.id, failed_at=None) if old.failed_at else old
             self.delete(new.id)
@@ -95,8 +96,23 @@ class Store:
             return self._insert(new, path, ())
 
     def task(self, task_id: str) -> TaskRecord | None:
-        """A task with its counters, or None."""
-        return self._index.find(task_id)
+        """A task with its counters, or None. One whose file is gone or has another length by somebody else's hand is forgotten."""
+        found = self._index.find(task_id)
+        if found is None or self._has_content(found):
+            return found
+        return None if self._forget_lost(found) else self._index.find(task_id)
+
+    def checked_task(self, task_id: str) -> TaskRecord | None:
+        """Like `task`, for who must know that every byte is good: pieces whose file somebody else changed are read again.
+
+        May read the whole file. A finished task that is not what was checked comes back unfinished.
+        """
+        found = self.task(task_id)
+        if found is None or found.finished_at is None or self._index.live(task_id).mtime_ns in {None, self._mtime_ns(task_id)}:
+            return found
+        for number in self.pieces(task_id):
+            self.verified_piece(task_id, number)
+        return self.task(task_id)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks with their counters."""
@@ -108,6 +124,10 @@ class Store:
             missing = self._index.missing(task_id)
             if missing:
                 raise ConflictError(f"task {task_id} lacks {missing} pieces; it is not finished")
+            if not self._has_content(self._index.known(task_id)):
+                raise ConflictError(
+                    f"the file of task {task_id} was taken away or cut while it was being written; download it again"
+                )
             finished_at = self._index.known(task_id).finished_at
             self._index.live(task_id).mtime_ns = self._mtime_ns(task_id)
             return self._index.change(task_id, finished_at=finished_at or self._clock(), failed_at=None)
@@ -250,10 +270,27 @@ class Store:
         for path in self._layout.content_files():
             if path not in expected:
                 remove_quietly(path)
-        for path, task in expected.items():
-            if path.is_symlink() or not path.is_file() or path.stat().st_size != task.content_length:
-                _log.warning("the content of a stored task is gone or has another length; it is forgotten", task_id=task.id)
-                self.delete(task.id)
+        for task in expected.values():
+            if not self._has_content(task):
+                self._forget_lost(task)
+
+    def _has_content(self, task: TaskRecord) -> bool:
+        try:
+            found = self._layout.content_path(task.id).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == task.content_length
+
+    def _forget_lost(self, task: TaskRecord) -> bool:
+        """Forget a task without its content; False if it is just being written or removed."""
+        try:
+            with self._structure:
+                if self._has_content(task) or not self.delete(task.id):
+                    return False
+        except ConflictError:
+            return False
+        _log.warning("the content of a stored task is gone or has another length; it is forgotten", task_id=task.id)
+        return True
 
     def _insert(self, new: NewTask, path: Path, pieces: Iterable[PieceRecord]) -> TaskRecord:
         now = self._clock()

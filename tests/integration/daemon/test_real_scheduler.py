@@ -90,7 +90,7 @@ async def test_a_scheduler_can_have_a_host_hold_a_file(real_lab: Any) -> None:
                 events = [event async for event in client.download_task(download)]
                 await client.close()
                 assert len(events) == 4
-            assert peer.engine.stat_local_task(ids.task_id(download)).finished_at is not None
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).finished_at is not None
             info = await peer.engine.stat_task(ids.task_id(download))
             assert info.content_length == size
             assert len(info.pieces) == 3

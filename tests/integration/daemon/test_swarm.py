@@ -262,13 +262,13 @@ async def test_a_range_gives_its_bytes_and_does_not_finish_the_task(lab: Any) ->
             download = Download(url=origin.url("/a.bin"), range=wanted, output_path=str(lab.directory / "part"))
             await lab.collect(peer, download)
             assert (lab.directory / "part").read_bytes() == whole[wanted.start : wanted.end]
-            assert peer.engine.stat_local_task(ids.task_id(download)).finished_at is None
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).finished_at is None
             assert origin.body_bytes("/a.bin") <= 4 * MIB + 1
             with pytest.raises(InvalidInputError, match="outside"):
                 await lab.collect(peer, Download(url=origin.url("/a.bin"), range=ByteRange(start=21 * MIB, length=1)))
             await lab.collect(peer, Download(url=origin.url("/a.bin"), output_path=str(lab.directory / "whole")))
             assert (lab.directory / "whole").read_bytes() == whole
-            assert peer.engine.stat_local_task(ids.task_id(download)).finished_at is not None
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).finished_at is not None
 
 
 async def test_content_travels_in_the_events_when_asked_for(lab: Any) -> None:
@@ -422,8 +422,9 @@ async def test_after_a_range_the_rest_is_prefetched_when_asked_for(lab: Any) -> 
         async with lab.daemon("p1") as peer:
             download = Download(url=origin.url("/a.bin"), range=ByteRange(start=0, length=10), prefetch=True)
             await lab.collect(peer, download)
-            await until(lambda: peer.engine.stat_local_task(ids.task_id(download)).prefetched_at is not None)
-            assert peer.engine.stat_local_task(ids.task_id(download)).finished_at is not None
+            store = peer.parts.store
+            await until(lambda: store.task(ids.task_id(download)).prefetched_at is not None)
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).finished_at is not None
 
 
 async def test_a_limit_of_bandwidth_is_kept(lab: Any) -> None:
