@@ -66,7 +66,10 @@ class HostState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostResult:
-    """One target host of a part. `verified`: the host itself said that it holds every byte, checked. Sizes in bytes."""
+    """One target host of a part. `verified`: the host itself said that it holds every byte, checked. Sizes in bytes.
+
+    `away`: it failed only because it did not answer, as one does that is just starting.
+    """
 
     host_id: str
     hostname: str
@@ -78,6 +81,7 @@ class HostResult:
     pieces_done: int = 0
     error: str = ""
     retryable: bool = False
+    away: bool = False
     port: int = 0
     build_version: str = ""
 
@@ -294,6 +298,7 @@ def hosts_to_json(hosts: Sequence[HostResult]) -> list[dict[str, Any]]:
             "pieces_done": host.pieces_done,
             "error": host.error,
             "retryable": host.retryable,
+            "away": host.away,
             "port": host.port,
             "build_version": host.build_version,
         }
@@ -324,6 +329,7 @@ def _host(item: Any, at: str) -> HostResult:  # noqa: ANN401
         pieces_done=read.count("pieces_done"),
         error=read.get("error", str, ""),
         retryable=read.get("retryable", bool, default=False),
+        away=read.get("away", bool, default=False),
         port=read.count("port"),
         build_version=read.get("build_version", str, ""),
     )

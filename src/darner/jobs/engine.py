@@ -49,6 +49,7 @@ def limits_of(config: JobsConfig) -> Limits:
     return Limits(
         lease_ms=round(config.lease_s * 1000),
         max_attempts=config.max_attempts,
+        patience_ms=round(config.patience_s * 1000),
         retry_first_ms=round(config.retry_first_s * 1000),
         retry_cap_ms=round(config.retry_cap_s * 1000),
     )

@@ -202,6 +202,7 @@ class Limits:
 
     lease_ms: int = 15_000
     max_attempts: int = 5
+    patience_ms: int = 45_000
     retry_first_ms: int = 1_000
     retry_cap_ms: int = 30_000
 

@@ -118,7 +118,9 @@ def _done(part: Part, report: WorkReport, *, job: DetailState, now: int, limits:
         )
     error = report.error or host_reason(bad, len(report.hosts)) or "the worker named no host that holds the content"
     retryable = all(host.retryable for host in bad) if bad else report.retryable
-    if retryable and part.attempts < limits.max_attempts:
+    away = any(host.away for host in bad) if bad else not report.hosts
+    patient = away and now - (part.started_at or now) < limits.patience_ms
+    if retryable and (patient or part.attempts < limits.max_attempts):
         return _again(part, job=job, now=now, wait_ms=retry_wait_ms(part.attempts, limits), error=error)
     return _ended(part, PartState.PARTIAL if good else PartState.FAILED, now=now, error=error)
 

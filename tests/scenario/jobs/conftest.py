@@ -86,7 +86,7 @@ class Scene:
         self.vault = Vault.at(directory / "key")
         self.resolver = ResolverTwin()
         self.clusters = ClustersTwin()
-        self.config = JobsConfig(lease_s=1.0, tick_s=0.05, retry_first_s=0.05, retry_cap_s=0.2, max_attempts=4)
+        self.config = JobsConfig(lease_s=1.0, tick_s=0.05, retry_first_s=0.05, retry_cap_s=0.2, max_attempts=4, patience_s=0.0)
         self.history = SqlHistory(self.db)
         self.engine = self.new_engine()
         self.board = LocalBoard(self.engine, wait_s=0.2)

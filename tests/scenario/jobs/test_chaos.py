@@ -14,7 +14,7 @@ from darner.jobs.events import Cancel, Content, LeasedPart, Limits, NewJob, Plan
 from darner.jobs.sql import SqlHistory, SqlJobBook, SqlWorkBook
 from darner.jobs.state import check_job
 
-LIMITS = Limits(lease_ms=1_000, max_attempts=50, retry_first_ms=100, retry_cap_ms=400)
+LIMITS = Limits(lease_ms=1_000, max_attempts=50, patience_ms=0, retry_first_ms=100, retry_cap_ms=400)
 PARTS = 4
 
 

@@ -1,6 +1,7 @@
 """Preheats as stories: what people ask, what hosts and workers do, and the one honest state at the end."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +83,19 @@ async def test_a_host_that_never_comes_back_makes_it_partial_on_all_peers(scene:
     assert details.job.state == DetailState.PARTIAL
     assert details.job.error == "1 of 2 hosts failed: the daemon is starting"
     assert bad.streams == 8, "4 leases, 2 tries each"
+
+
+async def test_a_host_that_is_away_for_longer_than_all_attempts_take_is_waited_for(scene: Scene) -> None:
+    scene.config = replace(scene.config, patience_s=10.0)
+    scene.engine = scene.new_engine()
+    scene.board = LocalBoard(scene.engine, wait_s=0.2)
+    scene.daemon("seed", {A: BODY}, seed=True)
+    back = scene.daemon("p1", {A: BODY})
+    back.failures = [UnavailableError("connection refused")] * 15
+    await scene.work()
+    details = await scene.end_of(await scene.preheat(A, scope="all_peers"))
+    assert details.job.state == DetailState.SUCCEEDED
+    assert back.streams > 2 * scene.config.max_attempts
 
 
 async def test_a_host_of_an_earlier_attempt_that_left_is_not_forgotten(scene: Scene) -> None:

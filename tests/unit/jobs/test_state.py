@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import permutations, product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from darner.jobs.events import (
 )
 from darner.jobs.state import Tally, after, check_part, fold, may_lease, reason, retry_wait_ms
 
-LIMITS = Limits(lease_ms=15_000, max_attempts=3, retry_first_ms=1_000, retry_cap_ms=8_000)
+LIMITS = Limits(lease_ms=15_000, max_attempts=3, patience_ms=0, retry_first_ms=1_000, retry_cap_ms=8_000)
 LEASES = ("lease-a", "lease-b", "lease-c")
 
 
@@ -193,6 +194,20 @@ def test_workers_that_vanish_again_and_again_end_the_part_with_a_reason() -> Non
         now = max(now, part.not_before)
     assert part.state == PartState.FAILED
     assert "went silent" in part.error
+
+
+@pytest.mark.parametrize(("away", "attempts"), [(True, 7), (False, 5)])
+def test_hosts_that_do_not_answer_are_waited_for_longer_than_those_that_fail(away: bool, attempts: int) -> None:
+    part, now, limits = a_part(), 1_000, Limits()
+    host = HostResult(
+        host_id="h", hostname="h", ip="10.0.0.1", seed=True, state=HostState.FAILED, error="no", retryable=True, away=away
+    )
+    report = WorkReport(target_count=1, hosts=(host,), outcome=Outcome.DONE)
+    while part.state == PartState.WAITING:
+        now = max(now, part.not_before)
+        part = after(part, Leased(lease_id="a", holder="w"), job=DetailState.RUNNING, now=now, limits=limits)
+        part = after(part, Reported(lease_id="a", report=report), job=DetailState.RUNNING, now=now, limits=limits)
+    assert (part.state, part.attempts) == (PartState.FAILED, attempts)
 
 
 def test_a_released_part_goes_on_at_once_and_its_attempt_does_not_count() -> None:

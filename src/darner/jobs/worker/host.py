@@ -37,6 +37,7 @@ class HostRun:
     verified: bool = False
     error: str = ""
     retryable: bool = False
+    away: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -67,6 +68,7 @@ class HostRun:
             pieces_done=len(self.pieces),
             error=self.error,
             retryable=self.retryable,
+            away=self.away,
             port=self.host.port,
             build_version=self.host.build_version,
         )
@@ -79,12 +81,13 @@ async def carry_out(run: HostRun, order: PartOrder, dial: DaemonDialer, config: 
         try:
             await _attempt(run, order, dial, config)
         except DarnerError as error:
-            run.error, run.retryable = error.message, may_help_to_retry(error)
+            run.error, run.retryable, run.away = error.message, may_help_to_retry(error), isinstance(error, UnavailableError)
         except Exception as error:  # noqa: BLE001  (a defect on one host must not end the part without a word)
             _log.exception("a host failed unexpectedly", host_id=run.host.id, job_id=order.job_id)
             run.error, run.retryable = f"failed unexpectedly ({type(error).__name__}: {error})"[:300], True
+            run.away = False
         else:
-            run.state, run.error, run.retryable = HostState.SUCCEEDED, "", False
+            run.state, run.error, run.retryable, run.away = HostState.SUCCEEDED, "", False, False
             return
         if not run.retryable or attempt >= config.host_attempts:
             break
