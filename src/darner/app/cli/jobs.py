@@ -9,7 +9,7 @@ import typer
 from darner.app.cli.api import ask
 from darner.app.cli.output import ago, get_path, moment, print_json, say, table
 from darner.app.cli.progress import ProgressLine
-from darner.app.cli.run import FAILED, UsageProblem, complain
+from darner.app.cli.run import FAILED, Interrupted, UsageProblem, complain
 from darner.core.errors import DarnerError
 from darner.core.job import END_STATES, DetailState, State
 from darner.kit.units import format_duration, format_size, parse_duration
@@ -164,7 +164,11 @@ def follow(context: typer.Context, job_id: int) -> dict[str, Any]:
             line.close()
         return job
 
-    return ask(context, question)
+    try:
+        return ask(context, question)
+    except KeyboardInterrupt:
+        hint = f"`darner jobs watch {job_id}` follows it again, `darner jobs cancel {job_id}` stops it"
+        raise Interrupted(f"interrupted; job {job_id} goes on: {hint}") from None
 
 
 def succeeded(job: Mapping[str, Any]) -> bool:

@@ -17,12 +17,18 @@ class UsageProblem(DarnerError):  # noqa: N818  (no failure of ours, but of the 
     """The words on the command line are wrong."""
 
 
+class Interrupted(DarnerError):  # noqa: N818  (no failure, but a person's wish)
+    """Ctrl-C, with what the person should know of what goes on."""
+
+
 def guarded(app: typer.Typer, arguments: list[str]) -> int:
     """Run the command line; returns the exit code of the contract."""
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name="darner", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort, asyncio.CancelledError):
-        complain("interrupted")
+        code = INTERRUPTED
+    except Interrupted as error:
+        complain(error.message)
         return INTERRUPTED
     except UsageProblem as error:
         complain(error.message)
@@ -42,6 +48,8 @@ def guarded(app: typer.Typer, arguments: list[str]) -> int:
             raise
         show()
         return exit_code
+    if code == INTERRUPTED:  # also how the parser tells of Ctrl-C
+        complain("interrupted")
     return code if isinstance(code, int) else 0
 
 
