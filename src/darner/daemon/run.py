@@ -4,6 +4,7 @@ Every way a run can end is an end of its board: success, or the one error that i
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -70,6 +71,8 @@ class Run:
             error = failure
             self.parts.meters.download_failures.inc()
             _log.warning("a download failed", task=self.ids.task_id, reason=failure.message)
+            with suppress(DarnerError):  # nothing of it may be here
+                await self.parts.on_disk(partial(self.parts.store.fail, self.ids.task_id))
         except Exception as failure:  # noqa: BLE001  (whoever waits on the board must hear of every end)
             error = DarnerError(f"the download failed unexpectedly: {failure}")
             _log.exception("a download failed unexpectedly", task=self.ids.task_id)

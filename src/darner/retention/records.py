@@ -103,11 +103,6 @@ def runs(conn: Connection, *, before: int | None, limit: int) -> list[Run]:
     return [_run(row) for row in conn.execute(statement)]
 
 
-def count_runs(conn: Connection) -> int:
-    """How many runs are remembered."""
-    return int(conn.execute(select(func.count()).select_from(retention_run)).scalar_one())
-
-
 def forget_runs(conn: Connection, *, keep_ms: int) -> int:
     """Drop a few of the runs and audit rows that are older than that; how many runs."""
     limit = db_now_ms(conn) - keep_ms

@@ -6,13 +6,16 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from darner.app.daemon import SCAN_THREADS
 from darner.core import ids
+from darner.core.errors import OriginError
 from darner.core.task import Download
 from darner.daemon.config import GcConfig, GcPolicyConfig
 from darner.daemon.session import Ids
 from darner.daemon.work import Work
-from darner.testing.origin import CountingOrigin
+from darner.testing.origin import CountingOrigin, Fault
 
 MIB = 1024 * 1024
 
@@ -60,6 +63,24 @@ async def test_what_is_evicted_to_make_room_is_told_to_the_scheduler(lab: Any) -
                 while lab.scheduler.holders[ids.task_id(first)]:  # noqa: ASYNC110  (the twin knows no events)
                     await asyncio.sleep(0.01)
             assert lab.scheduler.holders[ids.task_id(second)]
+
+
+async def test_a_download_that_failed_is_listed_as_failed_until_it_is_taken_up_again(lab: Any) -> None:
+    with CountingOrigin({"/a.bin": 16 * MIB}) as origin:
+        origin.set_fault("/a.bin", Fault(bytes_per_s=16 * MIB))
+        async with lab.daemon("p1", concurrent_piece_count=1) as peer:
+            download = Download(url=origin.url("/a.bin"))
+            loading = asyncio.create_task(lab.collect(peer, download))
+            async with asyncio.timeout(20):
+                while not peer.parts.store.pieces(ids.task_id(download)):  # noqa: ASYNC110  (the store knows no events)
+                    await asyncio.sleep(0.01)
+            origin.set_fault("/a.bin", Fault(status=404))
+            with pytest.raises(OriginError):
+                await loading
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).failed_at is not None
+            origin.set_fault("/a.bin", None)
+            await lab.collect(peer, download)
+            assert (await peer.engine.stat_local_task(ids.task_id(download))).failed_at is None
 
 
 async def test_no_download_waits_behind_digests_and_copies_of_others(lab: Any) -> None:
