@@ -36,13 +36,14 @@ class StartError(DarnerError):
 
 @dataclass(slots=True, kw_only=True)
 class Child:
-    """One supervised process. `ready` is set while it answers."""
+    """One supervised process. `ready` is set while it answers; `log_begin`: where in its log the present process begins."""
 
     name: str
     command: list[str]
     log_file: Path
     process: asyncio.subprocess.Process | None = None
     started_at: float = 0.0
+    log_begin: int = 0
     restarts: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -104,6 +105,7 @@ class Supervisor:
         read_end, write_end = os.pipe()
         try:
             with _open_log(child.log_file) as log:
+                child.log_begin = os.fstat(log).st_size
                 child.process = await asyncio.create_subprocess_exec(
                     *child.command,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -146,7 +148,7 @@ class Supervisor:
         if ready in done and child.ready.is_set():
             return
         why = f"ended with code {process.returncode}" if ended in done else f"was not ready within {READY_TIMEOUT_S:.0f} s"
-        raise StartError(f"{child.name} {why}; the end of {child.log_file}:\n{_tail(child.log_file)}")
+        raise StartError(f"{child.name} {why}; the end of {child.log_file}:\n{_tail(child.log_file, child.log_begin)}")
 
     async def _watch(self, child: Child) -> None:
         waits = backoff(first_s=0.2, cap_s=10.0)
@@ -198,11 +200,12 @@ def _open_log(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, begin: int) -> str:
     try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        written = path.read_bytes()[begin:]
     except OSError:
-        return "(no log)"
+        written = b""
+    return "\n".join(written.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]) or "(it logged nothing)"
 
 
 def _how(code: int | None) -> str:
