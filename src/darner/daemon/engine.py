@@ -84,7 +84,10 @@ class DaemonEngine:
 
     async def stat_local_task(self, task_id: str) -> LocalTask:
         """What is here of a task: finished only if every byte is as it was checked. Raises NotFoundError."""
-        record = await self.parts.on_whole_file(partial(self.parts.store.checked_task, _checked(task_id)))
+        parts, store = self.parts, self.parts.store
+        record = await parts.on_disk(partial(store.task, _checked(task_id)))
+        if record is not None and await parts.on_disk(partial(store.is_changed, record)):
+            record = await parts.on_whole_file(partial(store.checked_task, task_id))
         if record is None:
             raise NotFoundError(f"task {task_id} is not here")
         return record.to_local_task()

@@ -27,8 +27,7 @@ async def sync_pieces(
 ) -> AsyncGenerator[PieceOffer, None]:
     """Offers of the wanted pieces. Raises NotFoundError for a task we have nothing of, DarnerError if its download fails."""
     wanted, ip = set(numbers), parts.host().ip
-    record = parts.store.task(task_id)
-    if record is None and find_run(runs, task_id) is None:
+    if find_run(runs, task_id) is None and await parts.on_disk(partial(parts.store.task, task_id)) is None:
         raise NotFoundError(f"task {task_id} is not here")
     while wanted:
         run = find_run(runs, task_id)

@@ -108,11 +108,15 @@ class Store:
         May read the whole file. A finished task that is not what was checked comes back unfinished.
         """
         found = self.task(task_id)
-        if found is None or found.finished_at is None or self._index.live(task_id).mtime_ns in {None, self._mtime_ns(task_id)}:
+        if found is None or not self.is_changed(found):
             return found
         for number in self.pieces(task_id):
             self.verified_piece(task_id, number)
         return self.task(task_id)
+
+    def is_changed(self, task: TaskRecord) -> bool:
+        """Whether somebody else's hand was on the file of a finished task since it was checked. Raises NotFoundError."""
+        return task.finished_at is not None and self._index.live(task.id).mtime_ns not in {None, self._mtime_ns(task.id)}
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks with their counters."""

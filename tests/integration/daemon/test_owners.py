@@ -90,7 +90,9 @@ async def test_no_download_waits_behind_digests_and_copies_of_others(lab: Any) -
             scans = [asyncio.create_task(peer.parts.on_whole_file(done.wait)) for _ in range(2 * SCAN_THREADS)]
             try:
                 async with asyncio.timeout(20):
-                    assert len(await lab.collect(peer, Download(url=origin.url("/a.bin")))) == 4
+                    download = Download(url=origin.url("/a.bin"))
+                    assert len(await lab.collect(peer, download)) == 4
+                    assert (await peer.engine.stat_local_task(ids.task_id(download))).finished_at, "children ask for it, too"
             finally:
                 done.set()
                 await asyncio.gather(*scans)
