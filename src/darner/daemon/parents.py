@@ -85,6 +85,7 @@ class Listeners:
         self._post = post
         self._missing = missing
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._parents: dict[str, CandidateParent] = {}
         self.places: dict[tuple[str, int], tuple[str, int]] = {}
 
@@ -98,6 +99,8 @@ class Listeners:
         """Stop listening to a parent."""
         for task in self._tasks.pop(parent_id, []):
             task.cancel()
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def close_all(self) -> None:
         """Stop listening and wait until every listener is gone."""
@@ -105,7 +108,7 @@ class Listeners:
         for task in tasks:
             task.cancel()
         self._tasks.clear()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
 
     async def probe(self) -> None:
         """Ask every parent for a sign of life; those that give none have failed."""
