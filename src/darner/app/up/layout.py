@@ -157,6 +157,8 @@ def daemon_config(layout: Layout, daemon: DaemonPlace) -> dict[str, Any]:
         "metrics": {"server": {"ip": LOOPBACK, "port": ports["metrics"]}},
         "health": {"server": {"ip": LOOPBACK, "port": ports["health"]}},
         "backend": {"allowLoopback": True, "allowPrivate": True},
+        # A workstation's disk may be nearly full of other things; the production default (80 %) would evict all the content then.
+        "gc": {"policy": {"diskHighThresholdPercent": 95, "diskLowThresholdPercent": 90}},
     }
 
 
