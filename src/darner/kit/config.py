@@ -143,6 +143,7 @@ def _value(raw: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
         return Path(raw)
     plain = origin or hint
     if not isinstance(raw, plain) or (plain is int and isinstance(raw, bool)):
-        message = f"{where}: expected {getattr(plain, '__name__', plain)}, got {raw!r}"
+        given = repr(raw) if plain in {int, float, bool} else type(raw).__name__  # other settings may hold secrets
+        message = f"{where}: expected {getattr(plain, '__name__', plain)}, got {given}"
         raise ConfigError(message)
     return raw

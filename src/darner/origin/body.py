@@ -4,7 +4,6 @@ All three release the GIL on blocks of this size, so several threads share the m
 """
 
 import errno
-import os
 import threading
 import time
 
@@ -14,6 +13,7 @@ from isal import isal_zlib
 from darner.core.errors import DarnerError, StorageFullError
 from darner.core.progress import FetchedPiece
 from darner.core.ranges import ByteRange
+from darner.kit.files import write_at
 from darner.net.errors import NetError
 from darner.net.http import Reply
 from darner.origin.ports import OnBytes
@@ -48,7 +48,7 @@ class SpanSink:
 
     def write(self, view: memoryview) -> None:
         """Digest and write the next bytes. Raises StorageFullError, DarnerError."""
-        write_at(self._fd, view, self._span.start + self.done)
+        put(self._fd, view, self._span.start + self.done)
         self._crc32 = isal_zlib.crc32(view, self._crc32)
         self._blake3.update(view)
         self.done += len(view)
@@ -60,12 +60,10 @@ class SpanSink:
         return FetchedPiece(length=self.done, crc32=self._crc32, blake3=self._blake3.digest())
 
 
-def write_at(fd: int, view: memoryview, offset: int) -> None:
+def put(fd: int, view: memoryview, offset: int) -> None:
     """Write all of it. Raises StorageFullError, DarnerError."""
     try:
-        while view:
-            count = os.pwrite(fd, view, offset)
-            view, offset = view[count:], offset + count
+        write_at(fd, view, offset)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StorageFullError from error

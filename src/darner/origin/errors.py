@@ -20,6 +20,7 @@ _NOT_SHOWN = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
         "transfer-encoding", "upgrade", "set-cookie", "set-cookie2",
+        "location", "content-location", "link", "refresh",  # URLs, which may be signed
     }
 )  # fmt: skip
 
@@ -33,7 +34,7 @@ class FetchStoppedError(OriginError):
 
 
 def end_to_end(header: Mapping[str, str]) -> Headers:
-    """The headers of an answer that may be kept and shown: without those of the connection, and without cookies."""
+    """The headers of an answer that may be kept and shown: without those of the connection, cookies and URLs."""
     return Headers({name: value for name, value in header.items() if name.lower() not in _NOT_SHOWN})
 
 

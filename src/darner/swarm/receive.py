@@ -18,6 +18,7 @@ from isal import isal_zlib
 from darner.core.errors import DarnerError, PeerError, StorageFullError
 from darner.core.progress import FetchedPiece
 from darner.core.ranges import ByteRange
+from darner.kit.files import write_at
 
 BUFFER_BYTES = 1024 * 1024
 TICK_S = 0.25
@@ -92,10 +93,8 @@ class BodySink:
 
     def _write(self, data: memoryview) -> None:
         try:
-            while data:
-                count = os.pwrite(self._fd, data, self._at)
-                self._at += count
-                data = data[count:]
+            write_at(self._fd, data, self._at)
+            self._at += len(data)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             if error.errno in _FULL:
