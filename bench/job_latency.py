@@ -5,7 +5,6 @@ a real SQLite file with fsync, real tokens; no host is behind the words, so only
 """
 
 import asyncio
-import socket
 import statistics
 import sys
 import tempfile
@@ -13,11 +12,11 @@ import time
 from pathlib import Path
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
 from darner.access import TokenService, Vault
 from darner.app import problems
+from darner.app.http import HttpServer
 from darner.client.rest import ManagerRest
 from darner.core.work import HostResult, HostState, Outcome, PartOrder, WorkReport
 from darner.db import Database, migrate
@@ -109,17 +108,12 @@ async def main() -> None:
         migrate(db)
         app, engine = build(db, directory)
         _, token = await app.state.tokens.create("bench", ["admin"])
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-        async with engine:
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with engine, HttpServer(app, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.port}"
             rest = ManagerRest(url, token)
             bare, polled, streamed = await measure(url, rest)
             await rest.close()
-            server.should_exit = True
             engine.stop_waiting()
-            await serving
         db.close()
     baseline = statistics.median(bare)
     print(f"bare HTTP round trip (baseline): median {baseline * 1000:.2f} ms")

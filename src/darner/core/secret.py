@@ -35,10 +35,14 @@ class Secret:
         raise TypeError(message)
 
 
-SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"})
+_SECRET_WORDS = ("auth", "cookie", "credential", "passwd", "password", "secret", "session", "signature", "token")
+_CHALLENGES = frozenset({"www-authenticate", "proxy-authenticate", "authentication-info"})
 
 
 def is_secret_header(name: str) -> bool:
-    """True for a header whose value must not be logged, archived or returned."""
-    lowered = name.lower()
-    return lowered in SECRET_HEADERS or "token" in lowered or "secret" in lowered or "password" in lowered
+    """True for a header (or a field of a request) whose value must not be logged, archived or returned.
+
+    By its name, and rather once too often: `X-Api-Key`, `Private-Token`, `X-Amz-Signature` … What a server asks for is no secret.
+    """
+    lowered = name.lower().replace("_", "-")
+    return lowered not in _CHALLENGES and (lowered.endswith("key") or any(word in lowered for word in _SECRET_WORDS))

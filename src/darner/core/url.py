@@ -29,7 +29,7 @@ def parse_url(text: str, *, field: str = "url") -> URL:
     try:
         return URL(text)
     except ValueError:
-        message = f"{_masked(text)!r} is not a URL; expected something like https://host/path"
+        message = f"{masked(text)!r} is not a URL; expected something like https://host/path"
         raise InvalidInputError(message, field=field) from None
 
 
@@ -78,6 +78,6 @@ def _names_only(search: str) -> str:
     return "?" + "&".join(f"{name}=" for name in names) if names else ""
 
 
-def _masked(text: str) -> str:
-    """What was meant as a URL and is none, as it may be shown: without what may be a user, a password or a query."""
-    return re.sub(r"//.*@", "//", re.split(r"[?#]", text[:MAX_SHOWN], maxsplit=1)[0])
+def masked(text: str) -> str:
+    """What was meant as a URL and may be none, as it may be shown: without what may be a user, a password or a query."""
+    return re.sub(r"[^/]*@(?!sha\d+:)", "", re.split(r"[?#]", text[:MAX_SHOWN], maxsplit=1)[0])

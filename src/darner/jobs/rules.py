@@ -23,13 +23,14 @@ from darner.core.job import JobType, Scope
 from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from darner.core.secret import MASK, is_secret_header
 from darner.core.task import DEFAULT_PRIORITY, Headers
-from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS, parse_url, redacted
+from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS, masked, parse_url, redacted
 from darner.core.work import TargetRule
 from darner.jobs.events import FILE, IMAGE, JobSpec
 
 SUPPORTED = (JobType.PREHEAT, JobType.DELETE_TASK, JobType.GET_TASK)
 SCHEMES = ("http", "https", "s3", "gs", "abs", "oss", "obs", "cos", "hdfs", "file")
 IMAGE_SCHEMES = ("http", "https", "docker", "oci")
+_SECRET_ARGS = frozenset({"username", "password", "object_storage", "hdfs"})
 NANOS = 1_000_000_000
 MAX_SUMMARY = 512
 MAX_BIO = 1000
@@ -40,7 +41,7 @@ PASSING_STATUSES = frozenset({408, 425, 429})
 SERVER_FAULT = 500
 
 
-_HIDING = re.compile(r"\?|//[^/]*@")
+_HIDING = re.compile(r"[?#]|//[^/]*@")
 _BARE_IMAGE = re.compile(r"[\w.-]+(:\d+)?/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 
 
@@ -98,7 +99,8 @@ class _Args:
 
 
 def _bad(key: str, value: Any, expected: str) -> InvalidInputError:  # noqa: ANN401
-    shown = "nothing" if value is None else repr(value)[:80]
+    hidden = is_secret_header(key) or key in {"username", "url", "urls"}
+    shown = "nothing" if value is None else "something else" if hidden else repr(value)[:80]
     return InvalidInputError(f"args.{key}: expected {expected}, got {shown}", field=f"args.{key}")
 
 
@@ -229,26 +231,25 @@ def shown_url(url: str) -> str:
 
 def shown_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """The request's args as they are stored and returned: secrets are `•••`; `redacted: true` tells that some are."""
-    secret_keys = {"password", "username"}
-    kept: dict[str, Any] = {}
-    hidden = False
-    for key, value in args.items():
-        if key == "redacted":
-            continue
-        shown = value
-        if key in secret_keys and value:
-            shown = MASK
-        elif key == "headers" and isinstance(value, Mapping):
-            shown = {name: MASK if is_secret_header(name) else text for name, text in value.items()}
-        elif key == "url" and isinstance(value, str):
-            shown = shown_url(value)
-        elif key == "urls" and isinstance(value, list | tuple):
-            shown = [shown_url(url) for url in value]
-        elif key in {"object_storage", "hdfs"} and value:
-            shown = MASK
-        kept[key] = shown
-        hidden = hidden or shown != value
-    return {**kept, "redacted": True} if hidden else kept
+    given = {key: value for key, value in args.items() if key != "redacted"}
+    kept = {key: _shown(key, value) for key, value in given.items()}
+    return {**kept, "redacted": True} if kept != given else kept
+
+
+def _shown(key: str, value: Any) -> Any:  # noqa: ANN401
+    """One value without its secrets, also where nobody knows the key: callers write passwords into the strangest places."""
+    if (key in _SECRET_ARGS or (is_secret_header(key) and isinstance(value, str))) and value:
+        return MASK
+    if isinstance(value, Mapping):
+        return {name: _shown(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(key, inner) for inner in value]
+    if isinstance(value, str) and "://" in value:
+        try:
+            return shown_url(value)
+        except InvalidInputError:
+            return masked(value)
+    return value
 
 
 def summary_of(spec: JobSpec) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from darner.core.errors import OriginError
 from darner.core.secret import Secret
-from darner.core.url import parse_url, redacted
+from darner.core.url import masked, parse_url, redacted
 from darner.net.proxy import basic_authorization
 
 DEFAULT_EXPIRY_S = 60.0
@@ -70,7 +70,7 @@ def token_url(challenge: Challenge, *, registry_scheme: str, repository: str, ha
     realm = challenge.parameters.get("realm", "")
     scheme = realm.partition("://")[0].lower()
     if scheme not in {"http", "https"}:
-        raise OriginError(f"the registry names no usable token service ({realm[:80]!r})", status=401)
+        raise OriginError(f"the registry names no usable token service ({masked(realm)!r})", status=401)
     if has_credentials and scheme == "http" and registry_scheme == "https":
         message = f"the token service {redacted(realm)} is plain http; user and password are not sent there"
         raise OriginError(message, status=401)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from darner.core.digest import Digest
 from darner.core.errors import InvalidInputError
-from darner.core.url import parse_url, redacted
+from darner.core.url import masked, parse_url, redacted
 from darner.net.guard import is_loopback_host
 
 FORMS = "https://HOST/v2/REPOSITORY/manifests/TAG-OR-DIGEST, docker://HOST/REPOSITORY:TAG, oci://… or HOST/REPOSITORY:TAG"
@@ -107,4 +107,4 @@ def _checked(scheme: str, host: str, repository: str, reference: str, whole: str
 
 
 def _invalid(text: str, reason: str) -> InvalidInputError:
-    return InvalidInputError(f"image reference {text}: {reason}; expected {FORMS}", field="url")
+    return InvalidInputError(f"image reference {masked(text)}: {reason}; expected {FORMS}", field="url")

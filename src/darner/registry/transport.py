@@ -129,5 +129,7 @@ def _retry_after_s(header: Headers) -> float:
 def _status_error(answer: Answer, url: str, what: str) -> OriginError:
     advice = _ADVICE.get(answer.status, "try again later" if answer.status in RETRYABLE else "this was not expected")
     message = f"the registry answered {answer.status} for the {what} {redacted(url)}: {advice}"
-    shown = answer.header.without("set-cookie", "content-length", "transfer-encoding", "connection", "keep-alive")
+    shown = answer.header.without(
+        "set-cookie", "location", "link", "content-length", "transfer-encoding", "connection", "keep-alive"
+    )
     return OriginError(message, status=answer.status, header=shown, retryable=answer.status in RETRYABLE)

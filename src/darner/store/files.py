@@ -66,8 +66,8 @@ class Layout:
         try:
             if not directory.exists():
                 directory.mkdir(parents=True, mode=0o700)
-            for path in (self.content, self.spool, self.metadata.parent):
-                path.mkdir(parents=True, exist_ok=True)
+            for path in (self.content.parent, self.content, self.spool, self.metadata.parent):
+                path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             message = f"cannot use {directory} as storage directory: {os.strerror(error.errno or 0)}; check its path and owner"
             raise InvalidInputError(message, field="storage.dir") from error

@@ -10,9 +10,9 @@ from darner.core.errors import DarnerError, InvalidInputError, OriginError
 from darner.core.job import END_STATES, DetailState, State, state_of
 from darner.core.piece import MIN_PIECE_LENGTH, interested_pieces, piece_count, piece_length_for, piece_span
 from darner.core.ranges import ByteRange, parse_range_flag, parse_range_header
-from darner.core.secret import MASK, Secret
+from darner.core.secret import MASK, Secret, is_secret_header
 from darner.core.task import Headers
-from darner.core.url import origin_of, parse_url, redacted
+from darner.core.url import masked, origin_of, parse_url, redacted
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,29 @@ def test_upstreams_word_follows_from_the_stored_state() -> None:
 def test_an_errors_docstring_is_its_default_message() -> None:
     assert DarnerError().message == "Something failed."
     assert OriginError(status=404).status == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "X-Api-Key", "Private-Token", "X-Amz-Signature", "Cookie", "Proxy-Authorization", "x_auth_token"]
+)
+def test_headers_that_log_in_are_secret(name: str) -> None:
+    assert is_secret_header(name)
+
+
+@pytest.mark.parametrize("name", ["Accept", "Content-Type", "ETag", "WWW-Authenticate", "Range", "Docker-Content-Digest"])
+def test_other_headers_are_not(name: str) -> None:
+    assert not is_secret_header(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("user:pass@host/x?sig=1", "host/x"),
+        ("https//u:p@h/y#z", "https//h/y"),
+        ("h/app@sha256:ab", "h/app@sha256:ab"),
+        ("ftp://u:p@h/z?q", "ftp://h/z"),
+        ("plain", "plain"),
+    ],
+)
+def test_what_was_meant_as_a_url_is_shown_without_what_may_be_secret(text: str, shown: str) -> None:
+    assert masked(text) == shown

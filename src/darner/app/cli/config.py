@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from darner.app.cli.globals import Globals
 from darner.app.cli.output import print_json, say, table
 from darner.app.cli.run import UsageProblem
 from darner.core.errors import DarnerError
+from darner.core.secret import MASK
+from darner.core.task import Headers
 from darner.kit.config import ConfigError, key_of, load, shown
 
 PROCESSES = ("manager", "scheduler", "daemon", "worker")
@@ -101,8 +104,14 @@ def flatten(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, str]]:  # n
         inner = getattr(value, field.name)
         key = (*at, key_of(field))
         plain = not dataclasses.is_dataclass(inner)
-        found += [(".".join(key), shown(inner, field.metadata.get("unit")))] if plain else flatten(inner, key)
+        found += [(".".join(key), _shown(inner, field.metadata.get("unit")))] if plain else flatten(inner, key)
     return found
+
+
+def _shown(value: Any, unit: str | None) -> str:  # noqa: ANN401
+    """A value without its secrets: passwords in URLs, and headers that log in."""
+    text = shown(Headers(value) if isinstance(value, dict) else value, unit)
+    return re.sub(r"(://[^/@:]*):[^/@]*@", rf"\1:{MASK}@", text)
 
 
 def split_known(kind: Any, given: dict[str, Any], at: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401

@@ -16,7 +16,7 @@ from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from darner.core.progress import DownloadEvent, DownloadStarted
 from darner.core.ranges import ByteRange, parse_range_flag
 from darner.core.task import Download, Headers
-from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS, parse_url
+from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS, masked, parse_url
 from darner.kit.units import format_duration, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def check_url(url: str) -> None:
     """Raises InvalidInputError unless it is an http(s) URL."""
     scheme = str(parse_url(url).protocol).rstrip(":")
     if scheme not in SCHEMES:
-        raise InvalidInputError(f"{url!r}: the scheme {scheme!r} is not supported; use one of {', '.join(SCHEMES)}", field="url")
+        raise InvalidInputError(
+            f"{masked(url)!r}: the scheme {scheme!r} is not supported; use one of {', '.join(SCHEMES)}", field="url"
+        )
 
 
 def parse_headers(lines: list[str]) -> Headers:

@@ -14,6 +14,7 @@ from darner.app.cli.output import print_json, say
 from darner.app.cli.run import FAILED, UsageProblem
 from darner.core.errors import InvalidInputError
 from darner.core.job import Scope
+from darner.core.url import masked
 from darner.kit.units import parse_duration
 
 TYPES = ("auto", "file", "image")
@@ -70,7 +71,7 @@ def preheat(  # size: one parameter per flag
         print_json(job) if context.obj.json else say(str(job["id"]))
         return
     if not context.obj.json:
-        say(f"job {job['id']}: preheat of {job.get('summary') or urls[0]}")
+        say(f"job {job['id']}: preheat of {job.get('summary') or masked(urls[0])}")
     started = time.monotonic()
     ended = follow(context, job["id"])
     if not context.obj.json or not succeeded(ended):
@@ -92,7 +93,7 @@ def choose_type(kind: str, urls: list[str]) -> str:
             check_url(url)
     elif not looks_like_image(urls[0]):
         raise InvalidInputError(
-            f"{urls[0]!r} is not an image; expected host/repo:tag, docker://host/repo:tag or https://host/v2/repo/manifests/tag",
+            f"{masked(urls[0])!r} is not an image; expected host/repo:tag, docker://host/repo:tag or https://host/v2/repo/manifests/tag",
             field="url",
         )
     return kind
