@@ -26,6 +26,8 @@ from darner.daemon.work import Work, registration
 from darner.kit.log import get_logger
 from darner.origin import OriginStat
 
+SMALL_BYTES = 4 * 1024 * 1024
+"""Up to here upstream's daemons never ask a scheduler (daemon.md, section 6.2); ours do as they do under an upstream scheduler."""
 _log = get_logger("daemon")
 
 
@@ -111,6 +113,9 @@ class Run:
             client = self.parts.directory.client(address)
             if address in self.parts.directory.wanting_lengths:
                 await self._learn_length()
+                if self._is_small():
+                    await self._from_source(None)
+                    return True
             session = Session(client, self.ids, lambda _answer: None)
             anchor = Anchor(partial(client.stat_task, self.ids.host_id, self.ids.task_id), self.parts.clock)
             puller = Puller(self.work, session, anchor, partial(self.parts.directory.answers, address))
@@ -137,6 +142,13 @@ class Run:
         """Ask the origin before registering, as upstream's daemons always do. Raises OriginError."""
         if self.board.facts is None and self._stat is None:
             self._stat = await self._loader(None).stat()
+
+    def _is_small(self) -> bool:
+        """Whether upstream's daemons would fetch it straight from the origin, so that nobody there waits for it as a parent."""
+        wanted, stat = self.download.range, self._stat
+        if self.download.disable_back_to_source or stat is None or stat.content_length is None:
+            return False
+        return min(stat.content_length, wanted.length if wanted else stat.content_length) <= SMALL_BYTES
 
     async def _pull(self, puller: Puller, session: Session) -> Outcome:
         try:
