@@ -22,7 +22,7 @@ def require(scope: str, *more: str) -> Callable[[Request], Awaitable[Principal]]
     """A FastAPI dependency: the principal, who has `scope` or one of `more`. The service is `request.app.state.tokens`."""
 
     async def principal(request: Request) -> Principal:
-        found = await _authenticate(request)
+        found = await authenticate(request)
         if not any(found.allows(one) for one in (scope, *more)):
             needed = " or ".join((scope, *more))
             raise DeniedError(
@@ -34,13 +34,18 @@ def require(scope: str, *more: str) -> Callable[[Request], Awaitable[Principal]]
     return principal
 
 
-async def _authenticate(request: Request) -> Principal:
+async def authenticate(request: Request) -> Principal:
+    """Who is asking; found once per request. Raises UnauthenticatedError."""
+    known: Principal | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     text = token_of(request.headers.get("authorization", ""), request.headers.get("x-darner-token", ""))
     tokens: TokenService = request.app.state.tokens
     found = await tokens.authenticate(text) if text else None
     if found is None:
         said = "The token is unknown, expired or revoked." if text else "No token was given: send Authorization: Bearer TOKEN."
         raise UnauthenticatedError(said)
+    request.state.caller = found
     return found
 
 

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from darner import __version__
 from darner.access import TokenService, Vault
 from darner.access import router as token_routes
@@ -118,17 +120,11 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
         await _make_tokens(tokens, config.tokens)
         fleet_engine = await stack.enter_async_context(FleetEngine(db))
         kept = await stack.enter_async_context(RetentionEngine(db))
-        jobs_engine = await stack.enter_async_context(_jobs(config, db, fleet_engine, kept))
+        jobs_engine = await stack.enter_async_context(jobs_of(config, db, fleet_engine, kept))
         grpc = config.server.grpc
         bind = f"{grpc.ip}:{grpc.port}"
         await stack.enter_async_context(FleetServer(fleet_engine, tokens, bind=bind, anonymous=_anonymous(grpc.anonymous)))
-        routers = [
-            token_routes(),
-            fleet_routes(fleet_engine),
-            job_routes(jobs_engine),
-            retention_routes(kept),
-        ]
-        app = build_app(tokens, routers)
+        app = rest_app(tokens, fleet_engine, jobs_engine, kept)
         rest = config.server.rest
         server = await stack.enter_async_context(HttpServer(app, rest.ip, rest.port))
         stack.callback(jobs_engine.stop_waiting)
@@ -136,6 +132,11 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
         ready()
         await stop.wait()
         _log.info("manager stops")
+
+
+def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, retention: RetentionEngine) -> FastAPI:
+    """The REST application with the routes of every room."""
+    return build_app(tokens, [token_routes(), fleet_routes(fleet), job_routes(jobs), retention_routes(retention)])
 
 
 @asynccontextmanager
@@ -162,7 +163,8 @@ def _anonymous(text: str) -> Anonymous:
         raise InvalidInputError(f"server.grpc.anonymous: {text!r} is not one of {allowed}", field="server.grpc.anonymous") from None
 
 
-def _jobs(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept: RetentionEngine) -> JobsEngine:
+def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept: RetentionEngine) -> JobsEngine:
+    """The engine of jobs of this configuration, not running yet."""
     origin = config.origin
     policy = AddressPolicy(allow_loopback=origin.allow_loopback, allow_private=origin.allow_private)
     limits = limits_of(config.jobs)

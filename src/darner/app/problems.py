@@ -86,6 +86,11 @@ class RequestIds:
 async def _on_darner_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, DarnerError):
         raise error
+    return refusal(request, error)
+
+
+def refusal(request: Request, error: DarnerError) -> Response:
+    """The answer that tells an error of ours."""
     fields = [{"field": error.field, "message": error.message}] if error.field else []
     response = problem(request, STATUS.get(error.kind, 500), error.message, fields)
     if error.kind == "unauthenticated":

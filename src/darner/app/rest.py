@@ -11,14 +11,23 @@ from fastapi import APIRouter, Depends, FastAPI
 from darner import __version__
 from darner.access import SCOPES, Principal, TokenService, require
 from darner.app import problems
+from darner.app.border import Border, storable
 
 OPEN_ROUTES = ("/healthy", "/health", "/_ping")
 
 
 def build_app(tokens: TokenService, routers: Sequence[APIRouter]) -> FastAPI:
     """The application. `tokens` is what `require` asks."""
-    app = FastAPI(title="Darner manager", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Darner manager",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(storable)],
+    )
     app.state.tokens = tokens
+    app.add_middleware(Border)  # before the errors' form is installed, so that it runs inside of it
     problems.install(app)
     for path in OPEN_ROUTES:
         app.add_api_route(path, _healthy, methods=["GET"], tags=["health"], summary="The manager answers")
