@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from darner.core.digest import Digest
 from darner.core.errors import InvalidInputError
 from darner.core.task import DEFAULT_PRIORITY, Headers
-from darner.core.url import parse_url
+from darner.core.url import masked, parse_url
 
 HOP_HEADERS = frozenset(
     {
@@ -68,7 +68,7 @@ def registry_base(header: str | None, namespace: str | None, default: str, insec
         named = f"{'http' if is_plain(host, insecure) else 'https'}://{host}"
     url = parse_url(named, field="registry")
     if url.protocol not in {"http:", "https:"} or not url.host or url.username or url.password:
-        raise InvalidInputError(f"registry {named!r} is not HOST, HOST:PORT or http(s)://HOST", field="registry")
+        raise InvalidInputError(f"registry {masked(named)!r} is not HOST, HOST:PORT or http(s)://HOST", field="registry")
     return str(url.origin)
 
 

@@ -15,6 +15,8 @@ from darner.store import Store
 
 COPY_BYTES = 64 * 1024 * 1024
 OUTPUT_MODE = 0o644
+MAX_NAME_BYTES = 220
+"""File systems take 255; a temporary file's name is longer than the output's."""
 
 
 def output_path(download: Download) -> Path | None:
@@ -24,6 +26,9 @@ def output_path(download: Download) -> Path | None:
     path = Path(download.output_path)
     if not path.is_absolute():
         raise InvalidInputError(f"output path {download.output_path!r} is not absolute", field="output_path")
+    if "\0" in download.output_path or len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        message = f"an output's name has at most {MAX_NAME_BYTES} bytes and no NUL among them"
+        raise InvalidInputError(message, field="output_path")
     return path
 
 
@@ -32,11 +37,20 @@ def check_output(download: Download) -> None:
     path = output_path(download)
     if path is None:
         return
+    try:
+        _check_place(path, overwrite=download.overwrite)
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {path}: {error.strerror}", field="output_path") from error
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise InvalidInputError(f"the directory {path.parent} of the output does not exist", field="output_path")
     if path.is_dir():
         raise InvalidInputError(f"the output {path} is a directory", field="output_path")
-    if path.exists() and not download.overwrite:
+    if path.exists() and not path.is_file():
+        raise InvalidInputError(f"the output {path} is a device, socket or pipe, which is not replaced", field="output_path")
+    if path.exists() and not overwrite:
         raise ConflictError(f"the output {path} exists already; ask to overwrite it, or choose another path", field="output_path")
 
 

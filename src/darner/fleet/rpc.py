@@ -28,7 +28,7 @@ _SERVICE = "manager.v2.Manager"
 _WRITERS = ("scheduler",)
 _READERS = ("scheduler", "worker", "cluster")
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 30_000),

@@ -64,7 +64,10 @@ class Exchange:
             data = self._h11.send(request)
             end = self._h11.send(h11.EndOfMessage())
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
-            raise InvalidInputError(f"a request header is not valid HTTP ({error})", field="request_header") from error
+            message = (
+                "a request header is not valid HTTP: a name has spaces or signs, or a value line breaks or letters beyond Latin-1"
+            )
+            raise InvalidInputError(message, field="request_header") from error  # not what the error says: it holds the value
         try:
             self._sock.settimeout(self._pace.read_timeout_s)
             self._sock.sendall((data or b"") + (end or b""))

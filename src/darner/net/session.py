@@ -157,7 +157,7 @@ class GuardedSession:
                 proxy=f"http://{_authority(proxy)}" if proxy else None,
                 proxy_headers=tunnel,
             )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
             raise _mapped(error, target.authority) from error
 
     def _socket(self, info: AddrInfo) -> socket.socket:
@@ -191,7 +191,7 @@ def _mapped(error: BaseException, where: str) -> Exception:
         return NetError(f"{where} did not answer in time")
     if isinstance(error, aiohttp.ClientPayloadError):
         return NetError(f"{where} closed the connection before the end of its answer")
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | UnicodeError):  # the latter: a host name that no name can be
         return net_error(error, where)
     return NetError(f"the connection to {where} failed ({error or type(error).__name__})")
 

@@ -24,7 +24,7 @@ from darner.wire.common import candidate_to_pb, from_duration, host_from_pb, hos
 from darner.wire.scheduler import announced_from_pb
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     # Clients ping every 300 s, which is also the least that grpc-core accepts by itself (scheduler.md, section 15).
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
