@@ -4,7 +4,7 @@
 derived from one stored value, so they cannot disagree.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class DetailState(StrEnum):
@@ -72,3 +72,31 @@ class PartState(StrEnum):
 
 
 PART_END_STATES = frozenset({PartState.SUCCEEDED, PartState.FAILED, PartState.PARTIAL, PartState.TIMED_OUT, PartState.CANCELLED})
+
+
+class Tier(IntEnum):
+    """Where an ended job rests (spec/retention.md, 5.3). Stored as the number; people read `word`."""
+
+    HOT = 0
+    WARM = 1
+    ARCHIVE = 2
+    DELETED = 3
+
+    @property
+    def word(self) -> str:
+        """As the API and the command line write it."""
+        return self.name.lower()
+
+
+class Importance(IntEnum):
+    """How much a job matters to whoever asked for it; retention rules match on it. Stored as the number."""
+
+    NORMAL = 0
+    LOW = 1
+    HIGH = 2
+    CRITICAL = 3
+
+    @property
+    def word(self) -> str:
+        """As the API and the command line write it."""
+        return self.name.lower()

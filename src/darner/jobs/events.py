@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from darner.core.job import DetailState, JobType, PartState
+from darner.core.job import DetailState, Importance, JobType, PartState, Tier
 from darner.core.task import DEFAULT_PRIORITY, Headers
 from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS
 from darner.core.work import HostResult, TargetRule, WorkReport
@@ -94,8 +94,11 @@ class Job:
     deadline_at: int
     started_at: int | None = None
     finished_at: int | None = None
-    retention_class: str = ""
-    tier: str = "hot"
+    base_at: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    importance: Importance = Importance.NORMAL
+    clusters: tuple[int, ...] = ()
+    tier: Tier = Tier.HOT
     held: bool = False
     hold_reason: str = ""
 

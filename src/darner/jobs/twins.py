@@ -49,7 +49,17 @@ class RetentionTwin:
 
     async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
         """Kept for ever."""
-        return [{"rule": "all", "tier": job.tier, "forgotten_at": None, "reason": "kept for ever"} for job in jobs]
+        return [
+            {
+                "rule": "all",
+                "tier": job.tier.word,
+                "moves_at": None,
+                "next_tier": None,
+                "forgotten_at": None,
+                "reason": "kept for ever",
+            }
+            for job in jobs
+        ]
 
 
 class LocalBoard:

@@ -71,8 +71,9 @@ def _own_json(job: Job) -> dict[str, Any]:
         "tag": job.tag,
         "application": job.application,
         "priority": job.priority,
-        "class": job.retention_class,
-        "tier": job.tier,
+        "labels": dict(job.labels),
+        "importance": job.importance.word,
+        "tier": job.tier.word,
         "held": job.held,
         "hold_reason": job.hold_reason,
     }

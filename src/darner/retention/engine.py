@@ -17,15 +17,18 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from darner.core.errors import ConflictError, DarnerError, NotFoundError
+from darner.core.job import Tier
 from darner.db import Database, db_now_ms
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
-from darner.retention import records, rules, sql
+from darner.retention import records, rules
 from darner.retention.clock import BootReading, read_boot_clock
 from darner.retention.config import SweepConfig
 from darner.retention.parse import policy_from_json
-from darner.retention.policy import SEED_POLICY, Policy
-from darner.retention.rules import JobFacts
+from darner.retention.presets import default_policy
+from darner.retention.rules import JobFacts, Order
+from darner.retention.sql.classes import class_ids
+from darner.retention.sql.report import due_count, due_report
 from darner.retention.sweeper import LEASE, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import PolicyVersion, Run, RunState
 
@@ -69,8 +72,8 @@ class RetentionEngine:
 
     async def start(self) -> None:
         """Seed the policy of a fresh installation; sweep by the clock from some minutes after now."""
-        if await self._db.write(lambda conn: records.seed_policy(conn, SEED_POLICY, self._origin)):
-            _log.info("made the retention policy of a fresh installation: ended jobs are kept for 6h")
+        if await self._db.write(lambda conn: records.seed_policy(conn, default_policy(), self._origin)):
+            _log.info("made the retention policy of a fresh installation: ended jobs are hot for 6h, then warm")
         self._ticking = asyncio.create_task(self._tick(), name="retention-clock")
 
     async def stop(self) -> None:
@@ -146,7 +149,7 @@ class RetentionEngine:
     async def explain(self, jobs: Sequence[JobFacts]) -> list[dict[str, Any]]:
         """For each job `{rule, tier, forgotten_at, reason}` for people: `forgotten_at` in RFC 3339, or None and why not."""
         found = await self._db.read(records.policy_in_force)
-        return [_explained(job, found.policy if found else None) for job in jobs]
+        return [_explained(job, Order(policy=found.policy) if found else None) for job in jobs]
 
     async def _begin(self, trigger: str, *, accept_clock: bool = False) -> Sweep | None:
         if self._sweeping is not None and not self._sweeping.done():
@@ -160,10 +163,11 @@ class RetentionEngine:
     async def _dry_run(self, by: str) -> Run:
         """The report of the same predicate that removes; jobs that no sweep has classified yet are classified for it."""
         found = await self.policy()
-        await self._sweeper.classify(found.policy)
+        order = Order(policy=found.policy)
+        await self._sweeper.classify(order)
 
         def tell(conn: Connection) -> int:
-            report = sql.due_report(conn, found.policy, db_now_ms(conn))
+            report = due_report(conn, order, class_ids(conn, order), db_now_ms(conn))
             trigger, version = f"manual: {by}"[:32], found.version
             run_id = records.begin_run(conn, policy_version=version, trigger=trigger, holder=self._holder, epoch=0, dry_run=True)
             records.end_run(conn, run_id, RunState.DONE, report=report)
@@ -192,11 +196,26 @@ class RetentionEngine:
             await asyncio.shield(self._launch(sweep))
 
 
-def _explained(job: JobFacts, policy: Policy | None) -> dict[str, Any]:
-    if policy is None:
-        return {"rule": "", "tier": job.tier, "forgotten_at": None, "reason": "There is no retention policy, so it is kept."}
-    verdict = rules.verdict(job, policy)
-    return {"rule": verdict.rule, "tier": verdict.tier, "forgotten_at": moment(verdict.forgotten_at), "reason": verdict.reason}
+def _explained(job: JobFacts, order: Order | None) -> dict[str, Any]:
+    if order is None:
+        reason = "There is no retention policy, so it is kept."
+        return {
+            "rule": "",
+            "tier": Tier(job.tier).word,
+            "moves_at": None,
+            "next_tier": None,
+            "forgotten_at": None,
+            "reason": reason,
+        }
+    found = rules.verdict(job, order)
+    return {
+        "rule": found.rule,
+        "tier": found.tier.word,
+        "moves_at": moment(found.moves_at),
+        "next_tier": found.next_tier.word if found.next_tier is not None else None,
+        "forgotten_at": moment(found.forgotten_at),
+        "reason": found.reason,
+    }
 
 
 def _status(conn: Connection) -> dict[str, Any]:
@@ -206,10 +225,14 @@ def _status(conn: Connection) -> dict[str, Any]:
         "now": now_ms,
         "paused": bool(records.mark(conn, "paused").get("paused")),
         "policy_version": found.version if found else None,
-        "due": sql.due_count(conn, found.policy, now_ms) if found else 0,
+        "due": _due(conn, Order(policy=found.policy), now_ms) if found else 0,
         "lease": records.lease_holder(conn, LEASE),
         "last_run": latest[0] if latest else None,
     }
+
+
+def _due(conn: Connection, order: Order, now_ms: int) -> int:
+    return due_count(conn, order, class_ids(conn, order), now_ms)
 
 
 def moment(unix_ms: int | None) -> str | None:

@@ -3,16 +3,25 @@
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from darner.core.errors import InvalidInputError
+from darner.core.job import Tier
 from darner.kit.units import parse_duration
-from darner.retention.policy import Age, Basis, Match, Policy, Rule, check_policy
+from darner.retention.policy import PATH, Age, Basis, Bookkeeping, Group, KeepLast, Match, Policy, Rule, Stay, check_policy
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
 FOR_EVER = "keep"
 _FOR_EVER_WORDS = frozenset({"keep", "forever", "for ever", "never", "-1", ""})
-_RULE_FIELDS = ("name", "match", "basis", "hot", "then")
-_MATCH_FIELDS = ("types", "states", "owners", "tags", "applications")
+_RULE_FIELDS = ("name", "match", "basis", "hot", "warm", "archive", "undo", "keep_last", "export", "then")
+_BOOKS = ("runs", "samples", "audit")
+_WORDS = ("types", "states", "owners", "tags", "applications", "importance")
+
+
+class _Then(StrEnum):
+    DELETE = "delete"
+    KEEP = "keep"
 
 
 def policy_from_json(data: Mapping[str, Any]) -> Policy:
@@ -21,13 +30,14 @@ def policy_from_json(data: Mapping[str, Any]) -> Policy:
         rules = data["rules"]
         if not isinstance(rules, list):
             raise InvalidInputError("Rules are a list.", field="rules")
-        policy = Policy(rules=tuple(_rule(rule, f"rules[{index}]") for index, rule in enumerate(rules)))
+        checked = tuple(_rule(rule, f"rules[{index}]") for index, rule in enumerate(rules))
+        policy = Policy(rules=checked, bookkeeping=_bookkeeping(data.get("bookkeeping") or {}))
         check_policy(policy)
         return policy
     short = next((name for name in ("keep", "hot") if name in data), None)
     if short is None:
         raise InvalidInputError("Say what to keep: `rules`, or `keep` with a duration like 36h.", field="keep")
-    policy = Policy(rules=(Rule(name="default", hot=age_from_json(data[short], short)),))
+    policy = Policy(rules=(Rule(name="default", stays=(Stay(tier=Tier.HOT, until=age_from_json(data[short], short)),)),))
     try:
         check_policy(policy)
     except InvalidInputError as error:
@@ -35,20 +45,43 @@ def policy_from_json(data: Mapping[str, Any]) -> Policy:
     return policy
 
 
+def _bookkeeping(data: Any) -> Bookkeeping:  # noqa: ANN401  (JSON)
+    _check_fields(data, _BOOKS, "bookkeeping")
+    ages = {name: age_from_json(data[name], f"bookkeeping.{name}") for name in _BOOKS if name in data}
+    missing = next((name for name, age in ages.items() if age is None), None)
+    if missing is not None:
+        raise InvalidInputError("Records of the sweeper itself are kept for a time, not for ever.", field=f"bookkeeping.{missing}")
+    return Bookkeeping(**{name: age for name, age in ages.items() if age is not None})
+
+
 def policy_to_json(policy: Policy) -> dict[str, Any]:
-    """The form that is stored and shown; durations as typed."""
+    """The form that is stored and shown; durations as typed, what a rule does not have left away."""
+    books = policy.bookkeeping
     return {
-        "rules": [
-            {
-                "name": rule.name,
-                "match": {name: list(getattr(rule.match, name)) for name in _MATCH_FIELDS if getattr(rule.match, name)},
-                "basis": str(rule.basis),
-                "hot": rule.hot.text if rule.hot else FOR_EVER,
-                "then": "delete" if rule.hot else "keep",
-            }
-            for rule in policy.rules
-        ]
+        "rules": [_rule_json(rule) for rule in policy.rules],
+        "bookkeeping": {"runs": books.runs.text, "samples": books.samples.text, "audit": books.audit.text},
     }
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": rule.name, "match": match_to_json(rule.match), "basis": str(rule.basis)}
+    shown |= {stay.tier.word: stay.until.text if stay.until else FOR_EVER for stay in rule.stays}
+    if rule.undo is not None:
+        shown["undo"] = rule.undo.text
+    if rule.keep_last is not None:
+        shown["keep_last"] = {"count": rule.keep_last.count, "per": str(rule.keep_last.per)}
+    if rule.export:
+        shown["export"] = rule.export
+    return shown
+
+
+def match_to_json(match: Match) -> dict[str, Any]:
+    """A match without its empty fields."""
+    shown: dict[str, Any] = {name: list(getattr(match, name)) for name in (*_WORDS, "clusters") if getattr(match, name)}
+    labels: dict[str, list[str]] = {}
+    for key, value in match.labels:
+        labels.setdefault(key, []).append(value)
+    return {**shown, "labels": labels} if labels else shown
 
 
 def policy_from_text(text: str) -> Policy:
@@ -80,22 +113,65 @@ def _rule(data: Any, at: str) -> Rule:  # noqa: ANN401  (JSON)
     name = data.get("name")
     if not isinstance(name, str):
         raise InvalidInputError("A rule needs a name.", field=f"{at}.name")
-    basis = data.get("basis", Basis.FINISHED)
-    if basis not in set(Basis):
-        raise InvalidInputError(f"{basis!r} is not known; choose from {', '.join(Basis)}.", field=f"{at}.basis")
-    then = data.get("then", "delete")
-    if then not in {"delete", "keep"}:
-        raise InvalidInputError(f"{then!r} is not known; choose from delete, keep.", field=f"{at}.then")
-    hot = age_from_json(data.get("hot"), f"{at}.hot") if then == "delete" else None
-    return Rule(name=name, match=_match(data.get("match") or {}, f"{at}.match"), basis=Basis(basis), hot=hot)
+    export = data.get("export") or ""
+    if not isinstance(export, str):
+        raise InvalidInputError("The name of a sink is expected.", field=f"{at}.export")
+    return Rule(
+        name=name,
+        match=match_from_json(data.get("match") or {}, f"{at}.match"),
+        basis=_choice(Basis, data.get("basis", Basis.FINISHED), f"{at}.basis"),
+        stays=_stays(data, at),
+        undo=age_from_json(data.get("undo"), f"{at}.undo"),
+        keep_last=_keep_last(data.get("keep_last"), f"{at}.keep_last"),
+        export=export,
+    )
 
 
-def _match(data: Any, at: str) -> Match:  # noqa: ANN401  (JSON)
-    _check_fields(data, _MATCH_FIELDS, at)
-    for name, words in data.items():
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise InvalidInputError("A list of words is expected.", field=f"{at}.{name}")
-    return Match(**{name: tuple(words) for name, words in data.items()})
+def _stays(data: Mapping[str, Any], at: str) -> tuple[Stay, ...]:
+    # `then: keep` is how rules that keep for ever were written at first.
+    if _choice(_Then, data.get("then", _Then.DELETE), f"{at}.then") == _Then.KEEP:
+        return (Stay(tier=Tier.HOT),)
+    named = [tier for tier in PATH if tier == Tier.HOT or tier.word in data]
+    return tuple(Stay(tier=tier, until=age_from_json(data.get(tier.word), f"{at}.{tier.word}")) for tier in named)
+
+
+def _keep_last(data: Any, at: str) -> KeepLast | None:  # noqa: ANN401  (JSON)
+    if data is None:
+        return None
+    if isinstance(data, int) and not isinstance(data, bool):
+        data = {"count": data}
+    _check_fields(data, ("count", "per"), at)
+    count = data.get("count")
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise InvalidInputError("A number of jobs is expected.", field=f"{at}.count")
+    return KeepLast(count=count, per=_choice(Group, data.get("per", Group.URL), f"{at}.per"))
+
+
+def match_from_json(data: Any, at: str) -> Match:  # noqa: ANN401  (JSON)
+    """Which jobs a rule or a hold is for. InvalidInputError names the field."""
+    _check_fields(data, (*_WORDS, "clusters", "labels"), at)
+    words = {name: _words(data[name], f"{at}.{name}") for name in _WORDS if name in data}
+    clusters = data.get("clusters", [])
+    if not isinstance(clusters, list) or not all(isinstance(one, int) and not isinstance(one, bool) for one in clusters):
+        raise InvalidInputError("A list of cluster ids is expected.", field=f"{at}.clusters")
+    labels = data.get("labels", {})
+    if not isinstance(labels, Mapping):
+        raise InvalidInputError("An object of keys and lists of values is expected.", field=f"{at}.labels")
+    pairs = tuple((key, value) for key, values in labels.items() for value in _words(values, f"{at}.labels.{key}"))
+    return Match(**words, clusters=tuple(clusters), labels=pairs)
+
+
+def _words(data: Any, at: str) -> tuple[str, ...]:  # noqa: ANN401  (JSON)
+    if not isinstance(data, list) or not all(isinstance(word, str) for word in data):
+        raise InvalidInputError("A list of words is expected.", field=at)
+    return tuple(data)
+
+
+def _choice(kind: type[_Choice], word: Any, at: str) -> _Choice:  # noqa: ANN401  (JSON)
+    try:
+        return kind(word)
+    except ValueError:
+        raise InvalidInputError(f"{word!r} is not known; choose from {', '.join(kind)}.", field=at) from None
 
 
 def _check_fields(data: Any, known: tuple[str, ...], at: str) -> None:  # noqa: ANN401  (JSON)

@@ -5,14 +5,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from darner.core.errors import InvalidInputError
-from darner.core.job import END_STATES, DetailState, JobType
+from darner.core.job import END_STATES, Importance, JobType, Tier
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 # Harbor polls a job for up to 1801 s and fails its own when one poll fails (spec/retention.md, 5.2). Not configurable.
 FLOOR_MS = HOUR_MS
-MAX_AGE_MS = 10 * 366 * 24 * HOUR_MS
+MAX_AGE_MS = 10 * 366 * DAY_MS
+MAX_UNDO_MS = 90 * DAY_MS
 MAX_RULES = 64
+MAX_KEPT = 1_000
 NAME_LIMIT = 48
+# The tiers a job can stay in, in the order in which it passes them.
+PATH = (Tier.HOT, Tier.WARM, Tier.ARCHIVE)
 
 
 class Basis(StrEnum):
@@ -20,6 +25,13 @@ class Basis(StrEnum):
 
     FINISHED = "finished"
     CREATED = "created"
+
+
+class Group(StrEnum):
+    """What `keep_last` counts by: the exact URL, or for images the repository, so that its tags count together."""
+
+    URL = "url"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,23 +44,70 @@ class Age:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Which jobs a rule is for. An empty field means any."""
+    """Which jobs a rule is for. An empty field means any; of several fields all must fit, of several words one.
 
-    types: tuple[str, ...] = field(default=())
-    states: tuple[str, ...] = field(default=())
-    owners: tuple[str, ...] = field(default=())
-    tags: tuple[str, ...] = field(default=())
-    applications: tuple[str, ...] = field(default=())
+    `clusters`: ids; a job fits if one of its clusters is named. `labels`: pairs of a key and one of its values.
+    """
+
+    types: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    applications: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    importance: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepLast:
+    """The newest `count` successful jobs of each group stay in the database, however old they get."""
+
+    count: int
+    per: Group = Group.URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """A tier that jobs pass, and the age at which they leave it; `until` None: never."""
+
+    tier: Tier
+    until: Age | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How long the jobs that fit are kept. `hot` None: for ever. After the hot time they are deleted."""
+    """How long the jobs that fit are kept, and where.
+
+    `stays` in the order of `PATH`, the first is hot; after the last one's end a job is removed: hidden for `undo`, then gone
+    (`undo` None: gone at once). `export` names the sink that must have acknowledged a job before it may leave the database.
+    """
 
     name: str
     match: Match = field(default_factory=Match)
     basis: Basis = Basis.FINISHED
-    hot: Age | None = None
+    stays: tuple[Stay, ...] = (Stay(tier=Tier.HOT),)
+    undo: Age | None = None
+    keep_last: KeepLast | None = None
+    export: str = ""
+
+    def stay(self, tier: Tier) -> Stay | None:
+        """The stay in a tier, if jobs pass it."""
+        return next((one for one in self.stays if one.tier == tier), None)
+
+    @property
+    def ends(self) -> Age | None:
+        """The age at which a job is removed; None: it is kept for ever."""
+        return self.stays[-1].until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bookkeeping:
+    """How long the room's own records are kept: sweeps and their batches, growth samples, and the audit of people's changes."""
+
+    runs: Age = Age(text="400d", ms=400 * DAY_MS)
+    samples: Age = Age(text="400d", ms=400 * DAY_MS)
+    audit: Age = Age(text="400d", ms=400 * DAY_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +115,7 @@ class Policy:
     """All rules, in order. A job that none fits is kept."""
 
     rules: tuple[Rule, ...]
-
-
-SEED_POLICY = Policy(rules=(Rule(name="default", hot=Age(text="6h", ms=6 * HOUR_MS)),))
+    bookkeeping: Bookkeeping = field(default_factory=Bookkeeping)
 
 
 def check_policy(policy: Policy) -> None:
@@ -69,21 +126,51 @@ def check_policy(policy: Policy) -> None:
     for index, rule in enumerate(policy.rules):
         at = f"rules[{index}]"
         _check_name(rule.name, seen, f"{at}.name")
-        check_age(rule.hot, f"{at}.hot")
-        _check_words(rule.match.types, [str(one) for one in JobType], f"{at}.match.types")
-        _check_words(rule.match.states, sorted(END_STATES), f"{at}.match.states")
+        check_match(rule.match, f"{at}.match")
+        _check_stays(rule.stays, at)
+        if rule.undo is not None:
+            check_age(rule.undo, f"{at}.undo", most_ms=MAX_UNDO_MS)
+        if rule.keep_last is not None and not 1 <= rule.keep_last.count <= MAX_KEPT:
+            raise InvalidInputError(f"1 to {MAX_KEPT} jobs can be kept per group.", field=f"{at}.keep_last.count")
+    for name in ("runs", "samples", "audit"):
+        check_age(getattr(policy.bookkeeping, name), f"bookkeeping.{name}")
 
 
-def check_age(age: Age | None, at: str) -> None:
-    """At least one hour and at most ten years; None is for ever."""
+def check_match(match: Match, at: str) -> None:
+    """InvalidInputError, naming the field, for types, states or importance that do not exist."""
+    _check_words(match.types, [str(one) for one in JobType], f"{at}.types")
+    _check_words(match.states, sorted(END_STATES), f"{at}.states")
+    _check_words(match.importance, [one.word for one in Importance], f"{at}.importance")
+
+
+def check_age(age: Age | None, at: str, *, most_ms: int = MAX_AGE_MS) -> None:
+    """At least one hour and at most ten years (or `most_ms`); None is for ever."""
     if age is None:
         return
     if age.ms <= 0:
         raise InvalidInputError(f"{age.text!r} would keep nothing; the least is 1h, and 'keep' keeps for ever.", field=at)
     if age.ms < FLOOR_MS:
         raise InvalidInputError(f"{age.text!r} is too short: a job is kept for 1h after its end at least.", field=at)
-    if age.ms > MAX_AGE_MS:
-        raise InvalidInputError(f"{age.text!r} is too long: at most 10 years (3660d); 'keep' keeps for ever.", field=at)
+    if age.ms > most_ms:
+        most = "10 years (3660d); 'keep' keeps for ever" if most_ms == MAX_AGE_MS else f"{most_ms // DAY_MS}d"
+        raise InvalidInputError(f"{age.text!r} is too long: at most {most}.", field=at)
+
+
+def _check_stays(stays: tuple[Stay, ...], at: str) -> None:
+    tiers = [stay.tier for stay in stays]
+    if not tiers or tiers[0] != Tier.HOT or tiers != sorted(set(tiers)):
+        raise InvalidInputError("A job is hot first, then warm, then in the archive.", field=f"{at}.hot")
+    before: Stay | None = None
+    for stay in stays:
+        where = f"{at}.{stay.tier.word}"
+        check_age(stay.until, where)
+        if before is not None:
+            if before.until is None:
+                raise InvalidInputError(f"{before.tier.word} is for ever, so {stay.tier.word} never begins.", field=where)
+            if stay.until is not None and stay.until.ms < before.until.ms:
+                said = f"{stay.until.text!r} ends before {before.tier.word} does ({before.until.text}); all ages count from one moment."
+                raise InvalidInputError(said, field=where)
+        before = stay
 
 
 def _check_name(name: str, seen: set[str], at: str) -> None:
@@ -95,7 +182,7 @@ def _check_name(name: str, seen: set[str], at: str) -> None:
     seen.add(name)
 
 
-def _check_words(words: Iterable[str], known: list[str] | list[DetailState], at: str) -> None:
+def _check_words(words: Iterable[str], known: list[str], at: str) -> None:
     for word in words:
         if word not in known:
             raise InvalidInputError(f"{word!r} is not known; choose from {', '.join(known)}.", field=at)

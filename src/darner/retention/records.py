@@ -153,6 +153,8 @@ def _policy(row: Row[Any]) -> PolicyVersion:
         created_at=row.created_at,
         created_by=row.created_by,
         reason=row.reason,
+        confirmed_at=row.confirmed_at,
+        confirmed_by=row.confirmed_by,
     )
 
 
@@ -169,7 +171,11 @@ def _run(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         classified=row.classified,
         examined=row.examined,
+        folded=row.folded,
+        archived=row.archived,
+        hidden=row.hidden,
         removed=row.removed,
+        bytes=row.bytes,
         error=row.error,
         report=json.loads(row.report) if row.report else None,
     )

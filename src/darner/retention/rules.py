@@ -1,22 +1,25 @@
-"""Which job is due when, and if not, why. Plain functions: a job's facts and a policy in, a verdict out.
+"""Which job moves when, and if not, why. Plain functions: a job's facts and a policy in, a verdict out.
 
 This is the only place that decides. The sweeper's SQL narrows down which rows to look at; each of them is asked here again before
-it goes.
+it moves. A *move* takes jobs of one rule from a tier to the next, or out of the database.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from darner.core.job import END_STATES
-from darner.retention.policy import FLOOR_MS, Basis, Match, Policy, Rule
+from darner.core.job import END_STATES, Importance, Tier
+from darner.retention.policy import FLOOR_MS, Age, Basis, Match, Policy, Rule
 
-UNCLASSIFIED = ""
-HELD = "held"
-HOT = "hot"
-_NO_RULE = "-"
+# Classes that every scheme shares; those of rules are rows of `retention_class`, from 16 on.
+UNCLASSIFIED = 0
+HELD = 1
+# Names of classes that are no rule: what no rule fits, what a selector holds, and the last successes that a rule keeps.
+NO_RULE = "-"
+HELD_BY_SELECTOR = "held"
+KEPT_PREFIX = "kept:"
 
 
 class JobFacts(Protocol):
@@ -33,54 +36,164 @@ class JobFacts(Protocol):
     @property
     def application(self) -> str: ...  # noqa: D102
     @property
+    def labels(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def importance(self) -> int: ...  # noqa: D102
+    @property
+    def clusters(self) -> Sequence[int]: ...  # noqa: D102
+    @property
     def created_at(self) -> int: ...  # noqa: D102
     @property
     def finished_at(self) -> int | None: ...  # noqa: D102
     @property
+    def base_at(self) -> int | None: ...  # noqa: D102
+    @property
     def held(self) -> bool | int: ...  # noqa: D102
     @property
-    def tier(self) -> str: ...  # noqa: D102
+    def tier(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """A hold on all jobs that match, now and later."""
+
+    id: int
+    match: Match
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is in force: the policy and the selectors that hold against it."""
+
+    policy: Policy
+    selectors: tuple[Selector, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of a rule: jobs in `start` whose age is at least `age` and below `before` go to `to` (None: gone).
+
+    Ages count from `base_at`: the end or the creation, as the rule's basis says; of a hidden job the moment it was hidden.
+    """
+
+    rule: Rule
+    start: Tier
+    to: Tier | None
+    age: Age
+    before: Age | None = None
+
+    @property
+    def removes(self) -> bool:
+        """Whether a job is seen less afterwards; hot to warm to archive loses nothing."""
+        return self.to is None or self.to == Tier.DELETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What will happen to a job. `forgotten_at` (unix ms) None: nothing, as things are; `reason` is a sentence for people."""
+    """What will happen to a job. Times in unix ms, None: not, as things are. `reason` is a sentence for people.
+
+    `moves_at`: when it leaves its tier, for `next_tier` (None with a time: it is gone then). `forgotten_at`: when lists stop
+    showing it.
+    """
 
     rule: str
-    tier: str
-    forgotten_at: int | None
+    tier: Tier
     reason: str
+    moves_at: int | None = None
+    next_tier: Tier | None = None
+    forgotten_at: int | None = None
 
     def due(self, now_ms: int) -> bool:
-        """Whether it may go now."""
-        return self.forgotten_at is not None and self.forgotten_at <= now_ms
+        """Whether it may leave its tier now."""
+        return self.moves_at is not None and self.moves_at <= now_ms
 
 
-def verdict(job: JobFacts, policy: Policy) -> Verdict:
-    """When a job is forgotten under a policy, or why it is not."""
-    rule = rule_for(job, policy)
+def moves(rule: Rule) -> list[Move]:
+    """All steps of a rule, lossless ones first, the final removal of hidden jobs last."""
+    found = []
+    ends = rule.ends
+    for start in (Tier.HOT, Tier.WARM):
+        leaves = _leaves(rule, start)
+        following = [stay for stay in rule.stays if stay.tier > start]
+        for stay in following:
+            if leaves is not None:
+                found.append(Move(rule=rule, start=start, to=stay.tier, age=leaves, before=stay.until))
+                leaves = stay.until
+    if ends is not None:
+        to = Tier.DELETED if rule.undo else None
+        found += [Move(rule=rule, start=start, to=to, age=ends) for start in (Tier.HOT, Tier.WARM)]
+    if rule.undo is not None:
+        found.append(Move(rule=rule, start=Tier.DELETED, to=None, age=rule.undo))
+    return found
+
+
+def _leaves(rule: Rule, tier: Tier) -> Age | None:
+    """The age at which jobs leave a tier. One that the rule does not name ends with the last before it."""
+    before = [stay for stay in rule.stays if stay.tier <= tier]
+    return before[-1].until
+
+
+def verdict(job: JobFacts, order: Order) -> Verdict:
+    """What will happen to a job, or why nothing will."""
+    tier = Tier(job.tier)
+    rule = rule_for(job, order.policy)
     name = rule.name if rule else ""
-    if job.state not in END_STATES or job.finished_at is None:
-        return Verdict(rule=name, tier=job.tier, forgotten_at=None, reason="It has not ended.")
-    if job.held:
-        return Verdict(rule=name, tier=job.tier, forgotten_at=None, reason="It is held.")
-    if rule is None:
-        return Verdict(rule="", tier=job.tier, forgotten_at=None, reason="No rule fits it, so it is kept.")
-    if rule.hot is None:
-        return Verdict(rule=name, tier=job.tier, forgotten_at=None, reason=f"Rule {name} keeps it for ever.")
-    since = job.finished_at if rule.basis == Basis.FINISHED else job.created_at
+    stays = _why_it_stays(job, rule, order)
+    if stays or rule is None or job.finished_at is None:
+        return Verdict(rule=name, tier=tier, reason=stays)
+    if tier == Tier.DELETED:
+        return _hidden(job, rule)
     floor = job.finished_at + FLOOR_MS
-    at = max(since + rule.hot.ms, floor)
-    counted = "its end" if rule.basis == Basis.FINISHED else "its creation"
-    floored = ", but not before 1h after its end" if at == floor and since + rule.hot.ms < floor else ""
+    base = job.finished_at if rule.basis == Basis.FINISHED else job.created_at
+    leaves = _leaves(rule, tier)
+    forgotten = None if rule.ends is None else max(base + rule.ends.ms, floor)
+    moves_at = None if leaves is None else max(base + leaves.ms, floor)
     return Verdict(
-        rule=name, tier=job.tier, forgotten_at=at, reason=f"Rule {name} keeps it {rule.hot.text} from {counted}{floored}."
+        rule=name,
+        tier=tier,
+        moves_at=moves_at,
+        next_tier=None if moves_at is None else _next_tier(rule, tier),
+        forgotten_at=forgotten,
+        reason=_story(rule, base, floor),
     )
 
 
-def forgotten_at(job: JobFacts, policy: Policy) -> int | None:
-    """Unix milliseconds; None: not at all, as things are."""
-    return verdict(job, policy).forgotten_at
+def _why_it_stays(job: JobFacts, rule: Rule | None, order: Order) -> str:
+    if job.state not in END_STATES or job.finished_at is None:
+        return "It has not ended."
+    if job.held:
+        return "It is held."
+    selector = next((one for one in order.selectors if fits(job, one.match)), None)
+    if selector is not None:
+        return f"It is held with others: {selector.reason}."
+    if rule is None:
+        return "No rule fits it, so it is kept."
+    if rule.stays[0].until is None:
+        return f"Rule {rule.name} keeps it for ever."
+    return ""
+
+
+def _next_tier(rule: Rule, tier: Tier) -> Tier | None:
+    following = [stay.tier for stay in rule.stays if stay.tier > tier]
+    return following[0] if following else Tier.DELETED if rule.undo else None
+
+
+def _hidden(job: JobFacts, rule: Rule) -> Verdict:
+    since = job.base_at or 0
+    undo_ms = rule.undo.ms if rule.undo else 0
+    window = f"for {rule.undo.text} " if rule.undo else ""
+    reason = f"It was deleted; it can be restored {window}after that."
+    return Verdict(rule=rule.name, tier=Tier.DELETED, moves_at=since + undo_ms, forgotten_at=since, reason=reason)
+
+
+def _story(rule: Rule, base: int, floor: int) -> str:
+    counted = "its end" if rule.basis == Basis.FINISHED else "its creation"
+    ends = rule.ends
+    if ends is None:
+        return f"Rule {rule.name} keeps it for ever, in the {rule.stays[-1].tier.word} tier at last."
+    floored = ", but not before 1h after its end" if base + ends.ms < floor else ""
+    return f"Rule {rule.name} keeps it {ends.text} from {counted}{floored}."
 
 
 def rule_for(job: JobFacts, policy: Policy) -> Rule | None:
@@ -90,34 +203,44 @@ def rule_for(job: JobFacts, policy: Policy) -> Rule | None:
 
 def fits(job: JobFacts, match: Match) -> bool:
     """Whether every field of a match that is not empty names the job's value."""
-    wanted = (match.types, match.states, match.owners, match.tags, match.applications)
-    facts = (job.type, job.state, job.owner, job.tag, job.application)
-    return all(not words or fact in words for words, fact in zip(wanted, facts, strict=True))
+    wanted = (match.types, match.states, match.owners, match.tags, match.applications, match.importance)
+    facts = (job.type, job.state, job.owner, job.tag, job.application, Importance(job.importance).word)
+    plain = all(not words or fact in words for words, fact in zip(wanted, facts, strict=True))
+    if not plain or (match.clusters and not set(match.clusters) & set(job.clusters)):
+        return False
+    labels: dict[str, set[str]] = {}
+    for key, value in match.labels:
+        labels.setdefault(key, set()).add(value)
+    return all(job.labels.get(key) in values for key, values in labels.items())
 
 
-def scheme_of(policy: Policy) -> str:
-    """A name for how this policy sorts jobs into classes. It is the same for policies that differ in durations only.
+def scheme_of(order: Order) -> str:
+    """A name for how jobs are sorted into classes. It is the same for policies that differ in durations only.
 
-    So a change of durations moves no row, and one of matches re-classifies before anything is removed.
+    So a change of durations moves no row, and one of matches, bases, sinks or holds sorts anew before anything moves.
     """
-    sorting = [[rule.name, asdict(rule.match)] for rule in policy.rules]
-    return hashlib.blake2s(json.dumps(sorting, sort_keys=True).encode(), digest_size=4).hexdigest()
+    rules = [
+        [rule.name, asdict(rule.match), rule.basis, rule.export, asdict(rule.keep_last) if rule.keep_last else None]
+        for rule in order.policy.rules
+    ]
+    holds = sorted(json.dumps(asdict(one.match), sort_keys=True) for one in order.selectors)
+    return hashlib.blake2s(json.dumps([rules, holds], sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def class_of(job: JobFacts, policy: Policy, scheme: str) -> str:
-    """The retention class an ended job belongs to. Held jobs have one of their own, so that a sweep need not step over them."""
+def class_of(job: JobFacts, order: Order) -> str:
+    """The name of the class an ended job belongs to; empty: it is held by itself (class `HELD`, the same in every scheme)."""
     if job.held:
-        return HELD
-    rule = rule_for(job, policy)
-    return class_name(scheme, rule.name if rule else _NO_RULE)
+        return ""
+    if any(fits(job, one.match) for one in order.selectors):
+        return HELD_BY_SELECTOR
+    rule = rule_for(job, order.policy)
+    return rule.name if rule else NO_RULE
 
 
-def class_name(scheme: str, rule: str) -> str:
-    """The stored form of a class."""
-    return f"{scheme}:{rule}"
-
-
-def stale_classes(found: Iterable[str], policy: Policy, scheme: str) -> list[str]:
-    """Those of the classes in the table that this policy does not make; their jobs must be classified anew."""
-    current = {class_name(scheme, rule.name) for rule in policy.rules} | {class_name(scheme, _NO_RULE), HELD}
-    return sorted(set(found) - current)
+def class_names(policy: Policy) -> Iterable[str]:
+    """All classes of a scheme."""
+    yield from (NO_RULE, HELD_BY_SELECTOR)
+    for rule in policy.rules:
+        yield rule.name
+        if rule.keep_last is not None:
+            yield f"{KEPT_PREFIX}{rule.name}"

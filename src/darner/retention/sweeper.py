@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from darner.core.errors import ConflictError, DarnerError
+from darner.core.job import Tier
 from darner.db import Database, Lease, acquire_lease, db_now_ms, release_lease
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
-from darner.retention import records, sql
+from darner.retention import records
 from darner.retention.clock import BootReading, distrust, marked
 from darner.retention.config import SweepConfig
-from darner.retention.policy import Policy, Rule
+from darner.retention.rules import Move, Order, moves
+from darner.retention.sql.classes import class_ids, classes_to_sort, make_classes
+from darner.retention.sql.classify import classify_batch
+from darner.retention.sql.remove import erase_jobs, hide_jobs
+from darner.retention.sql.step import move_batch
 from darner.retention.values import Batch, Cursor, PolicyVersion, RunState
 
 LEASE = "retention-sweep"
@@ -44,6 +49,11 @@ class Sweep:
     run_id: int
     policy: PolicyVersion
     refused: str = ""
+
+    @property
+    def order(self) -> Order:
+        """What is in force for it."""
+        return Order(policy=self.policy.policy)
 
 
 class Sweeper:
@@ -127,34 +137,43 @@ class Sweeper:
         except DarnerError as failure:
             _log.warning("the end of a sweep could not be written", run=sweep.run_id, reason=failure.message)
 
-    async def classify(self, policy: Policy, sweep: Sweep | None = None) -> int:
-        """Sort ended jobs into the classes of a policy; how many moved. Without a sweep (for a dry run) no counter is kept."""
+    async def classify(self, order: Order, sweep: Sweep | None = None) -> int:
+        """Sort ended jobs into the classes of an order; how many moved. Without a sweep (for a dry run) no counter is kept."""
         changed = 0
-        for stale in await self._db.read(lambda conn: sql.classes_to_sort(conn, policy)):
+        ids = await self._db.write(lambda conn: make_classes(conn, order), durable=False)
+        for stale in await self._db.read(lambda conn: classes_to_sort(conn, ids)):
+            for tier in (Tier.HOT, Tier.WARM, Tier.DELETED):
 
-            def step(conn: Connection, after: Cursor, limit: int, stale: str = stale) -> Batch:
-                held = None
-                if sweep is not None:
-                    _check_wanted(conn, sweep)
-                    held = sweep.lease
-                ttl_s = self._config.lease_ttl_s
-                done = sql.classify_batch(conn, held, policy=policy, stale=stale, after=after, limit=limit, ttl_s=ttl_s)
-                if sweep is not None:
-                    records.count_run(conn, sweep.run_id, classified=done.changed, examined=done.examined)
-                return done
+                def step(conn: Connection, after: Cursor, limit: int, stale: int = stale, tier: Tier = tier) -> Batch:
+                    held = None
+                    if sweep is not None:
+                        _check_wanted(conn, sweep)
+                        held = sweep.lease
+                    ttl_s = self._config.lease_ttl_s
+                    done = classify_batch(
+                        conn, held, order=order, ids=ids, stale=stale, tier=tier, after=after, limit=limit, ttl_s=ttl_s
+                    )
+                    if sweep is not None:
+                        records.count_run(conn, sweep.run_id, classified=done.changed, examined=done.examined)
+                    return done
 
-            changed += await self._in_batches(step)
+                changed += await self._in_batches(step)
         return changed
 
-    async def _remove(self, sweep: Sweep, rule: Rule) -> int:
+    async def _move(self, sweep: Sweep, move: Move, class_id: int) -> int:
+        act = erase_jobs if move.to is None else hide_jobs
+
         def step(conn: Connection, after: Cursor, limit: int) -> Batch:
             _check_wanted(conn, sweep)
-            done = sql.remove_batch(
+            done = move_batch(
                 conn,
                 sweep.lease,
-                rule=rule,
-                policy=sweep.policy.policy,
+                move=move,
+                order=sweep.order,
+                class_id=class_id,
+                act=act,
                 run_id=sweep.run_id,
+                policy_version=sweep.policy.version,
                 after=after,
                 limit=limit,
                 ttl_s=self._config.lease_ttl_s,
@@ -165,11 +184,13 @@ class Sweeper:
         return await self._in_batches(step)
 
     async def _sweep(self, sweep: Sweep) -> None:
-        classified = await self.classify(sweep.policy.policy, sweep)
+        classified = await self.classify(sweep.order, sweep)
+        ids = await self._db.read(lambda conn: class_ids(conn, sweep.order))
         removed = 0
         for rule in sweep.policy.policy.rules:
-            if rule.hot is not None:
-                removed += await self._remove(sweep, rule)
+            for move in moves(rule):
+                if move.removes:
+                    removed += await self._move(sweep, move, ids[rule.name])
         if removed or classified:
             _log.info("sweep done", run=sweep.run_id, classified=classified, removed=removed, policy=sweep.policy.version)
         keep_ms = int(self._config.history_days * 86_400_000)

@@ -27,11 +27,16 @@ class PolicyVersion:
     created_at: int
     created_by: str
     reason: str
+    confirmed_at: int | None = None
+    confirmed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One sweep. `examined`: rows looked at; `classified`: rows sorted into another class; `report`: of a dry run."""
+    """One sweep. `examined`: rows looked at; `classified`: rows sorted into another class; `report`: of a dry run.
+
+    Jobs moved: `folded` (hot to warm), `archived`, `hidden` (can be restored), `removed` (gone); `bytes`: what they took.
+    """
 
     id: int
     policy_version: int | None
@@ -44,16 +49,20 @@ class Run:
     finished_at: int | None
     classified: int
     examined: int
+    folded: int
+    archived: int
+    hidden: int
     removed: int
+    bytes: int
     error: str
     report: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where the next batch begins: after this job, in order of (finished_at, id)."""
+    """Where the next batch begins: after this job, in order of (base_at, id)."""
 
-    finished_at: int = 0
+    base_at: int = 0
     id: int = 0
 
 
@@ -63,4 +72,5 @@ class Batch:
 
     examined: int = 0
     changed: int = 0
+    bytes: int = 0
     cursor: Cursor | None = field(default=None)

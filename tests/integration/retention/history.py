@@ -28,7 +28,7 @@ class History:
             created = now - int((created_h if created_h is not None else (ended_h or 0) + 0.25) * HOUR_MS)
             number = len(self.ids) + 1
             values = {"uuid": f"u-{number}", "type": "preheat", "state": state, "owner": f"o{number % 3}", "part_count": parts}
-            times = {"created_at": created, "finished_at": finished, "deadline_at": created + 99, "updated_at": finished or created}
+            times = {"created_at": created, "finished_at": finished, "base_at": finished, "deadline_at": created + 99, "updated_at": finished or created}
             made = conn.execute(insert(job).values(**values, **times, held=held)).inserted_primary_key
             assert made is not None
             _children(conn, int(made[0]), parts, created)

@@ -1,6 +1,6 @@
 """All tables, as SQLAlchemy Core objects on one `metadata`."""
 
-from darner.db.tables import access, fleet, jobs, retention
+from darner.db.tables import access, archive, export, fleet, growth, jobs, retention
 from darner.db.tables.meta import metadata
 
-__all__ = ["access", "fleet", "jobs", "metadata", "retention"]
+__all__ = ["access", "archive", "export", "fleet", "growth", "jobs", "metadata", "retention"]

@@ -170,10 +170,10 @@ def _cancel(conn: Connection, job: Job, by: str, now: int, limits: Limits) -> Jo
 
 def _keep(conn: Connection, job: Job, now: int, *, held: bool, text: str, line: str) -> Job:
     # The class is a consequence of the hold, so it is taken back and given anew by the retention room.
-    values = {"held": int(held), "hold_reason": text[:512], "class": ""}
+    values = {"held": int(held), "hold_reason": text[:512], "class": 0}
     conn.execute(update(job_table).where(job_table.c.id == job.id).values(**values))
     tell(conn, job.id, [Line(kind="held" if held else "released", message=line[:1024])], now=now)
-    return replace(job, held=held, hold_reason=text[:512], retention_class="")
+    return replace(job, held=held, hold_reason=text[:512])
 
 
 def _remove(conn: Connection, job: Job) -> Job:

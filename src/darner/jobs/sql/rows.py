@@ -6,7 +6,7 @@ import orjson
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from darner.core.errors import NotFoundError
-from darner.core.job import DetailState, PartState
+from darner.core.job import DetailState, Importance, PartState, Tier
 from darner.core.work import hosts_from_json, hosts_to_json
 from darner.db.tables.jobs import job as job_table
 from darner.db.tables.jobs import job_event, job_part
@@ -35,7 +35,7 @@ _JOB_FIELDS = (
     "deadline_at",
     "started_at",
     "finished_at",
-    "tier",
+    "base_at",
     "hold_reason",
 )
 _PART_FIELDS = (
@@ -61,13 +61,21 @@ _PART_FIELDS = (
     "finished_at",
     "updated_at",
 )
-JOB_COLUMNS = tuple(job_table.c[name] for name in (*_JOB_FIELDS, "state", "class", "held"))
+JOB_COLUMNS = tuple(job_table.c[name] for name in (*_JOB_FIELDS, "state", "tier", "held", "labels", "importance"))
 
 
 def job_from(row: RowMapping) -> Job:
     """A job from a row with JOB_COLUMNS."""
     plain = {name: row[name] for name in _JOB_FIELDS}
-    return Job(**plain, state=DetailState(row["state"]), retention_class=row["class"], held=bool(row["held"]))
+    labels = orjson.loads(row["labels"]) if row["labels"] else {}
+    return Job(
+        **plain,
+        state=DetailState(row["state"]),
+        tier=Tier(row["tier"]),
+        held=bool(row["held"]),
+        labels=labels,
+        importance=Importance(row["importance"]),
+    )
 
 
 def part_from(row: RowMapping) -> Part:

@@ -74,6 +74,8 @@ def finish(conn: Connection, before: Job, after: Job, *, now: int, lines: list[L
             "started_at", "finished_at", "updated_at",
         )
     }  # fmt: skip
+    if after.finished_at is not None:
+        values["base_at"] = after.finished_at
     conn.execute(update(job_table).where(job_table.c.id == after.id).values(**values))
     if after.state in END_STATES and before.state not in END_STATES:
         result = orjson.dumps(result_json(after, parts_of(conn, after.id))).decode()

@@ -1,0 +1,210 @@
+"""Tiers: class and tier as numbers, the moment that ages count from, labels and importance; folded jobs, classes, holds, previews.
+
+All jobs are sorted anew by the first sweep; the policy in force stays as it is. SQLite cannot change a table's constraints, so
+there the job table is copied; its ids go on where they were, or a new job would hide an archived one.
+"""
+
+from typing import Any
+
+from alembic import op
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, String, Text, UniqueConstraint, false, text
+from sqlalchemy.dialects import mysql
+
+revision = "0003_tiers"
+down_revision = "0002_jobs"
+branch_labels = None
+depends_on = None
+
+_ID = BigInteger().with_variant(Integer, "sqlite")
+_MILLIS = BigInteger()
+_LONG = Text().with_variant(mysql.LONGTEXT(), "mysql")
+_LONG_BINARY = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_NUMBERED: dict[str, Any] = {**_OPTIONS, "sqlite_autoincrement": True}
+
+_FIRST_CLASS = 16
+_KEPT = (
+    "id", "uuid", "type", "state", "owner", "cluster_count", "part_count", "part_done", "part_failed", "bytes_total", "bytes_done",
+    "summary", "error", "tag", "application", "priority", "bio", "idempotency_key", "created_at", "started_at", "finished_at",
+    "deadline_at", "updated_at", "held", "hold_reason",
+)  # fmt: skip
+_INDEXES = {
+    "ix_job_class": ("class", "tier", "base_at"),
+    "ix_job_created_at": ("created_at",),
+    "ix_job_state": ("state", "created_at"),
+    "ix_job_type": ("type", "created_at"),
+    "ix_job_owner": ("owner",),
+}
+
+
+def upgrade() -> None:
+    """Change `job`, make the other tables."""
+    if op.get_bind().dialect.name == "sqlite":
+        _copy_job()
+    else:
+        _alter_job()
+    _folded()
+    _classes()
+    _holds_and_previews()
+    _more_columns()
+
+
+def _copy_job() -> None:
+    highest = op.get_bind().execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'job'")).scalar()
+    for name in _INDEXES:
+        op.drop_index(name, "job")
+    op.rename_table("job", "job_before")
+    _job()
+    columns = ", ".join(_KEPT)
+    op.execute(f"INSERT INTO job ({columns}, base_at) SELECT {columns}, finished_at FROM job_before")  # noqa: S608  (constants)
+    op.drop_table("job_before")
+    if highest is not None:
+        op.execute("DELETE FROM sqlite_sequence WHERE name = 'job'")
+        op.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES ('job', :seq)").bindparams(seq=highest))
+    for name, columns_of in _INDEXES.items():
+        op.create_index(name, "job", list(columns_of))
+    op.create_index(
+        "uq_job_idempotency_key", "job", ["idempotency_key"], unique=True, sqlite_where=text("idempotency_key IS NOT NULL")
+    )
+
+
+def _job() -> None:
+    op.create_table(
+        "job",
+        Column("id", _ID, primary_key=True),
+        Column("uuid", String(36), nullable=False, server_default=""),
+        Column("type", String(32), nullable=False),
+        Column("state", String(16), nullable=False),
+        Column("owner", String(128), nullable=False, server_default=""),
+        Column("cluster_count", Integer, nullable=False, server_default="0"),
+        Column("part_count", Integer, nullable=False, server_default="0"),
+        Column("part_done", Integer, nullable=False, server_default="0"),
+        Column("part_failed", Integer, nullable=False, server_default="0"),
+        Column("bytes_total", _ID, nullable=False, server_default="0"),
+        Column("bytes_done", _ID, nullable=False, server_default="0"),
+        Column("summary", String(512), nullable=False, server_default=""),
+        Column("error", String(1024), nullable=False, server_default=""),
+        Column("tag", String(1024), nullable=False, server_default=""),
+        Column("application", String(1024), nullable=False, server_default=""),
+        Column("priority", Integer, nullable=False, server_default="0"),
+        Column("bio", String(1000), nullable=False, server_default=""),
+        Column("idempotency_key", String(64)),
+        Column("created_at", _MILLIS, nullable=False),
+        Column("started_at", _MILLIS),
+        Column("finished_at", _MILLIS),
+        Column("deadline_at", _MILLIS, nullable=False, server_default="0"),
+        Column("updated_at", _MILLIS, nullable=False),
+        *_new_columns(),
+        Column("held", Integer, nullable=False, server_default="0"),
+        Column("hold_reason", String(512), nullable=False, server_default=""),
+        **_NUMBERED,
+    )
+
+
+def _new_columns() -> list[Column[Any]]:
+    return [
+        Column("labels", String(1024), nullable=False, server_default=""),
+        Column("importance", Integer, nullable=False, server_default="0"),
+        Column("class", Integer, nullable=False, server_default="0"),
+        Column("tier", Integer, nullable=False, server_default="0"),
+        Column("base_at", _MILLIS),
+    ]
+
+
+def _alter_job() -> None:
+    op.drop_index("ix_job_class", "job")
+    # MySQL keeps unique constraints as indexes, and so does this table from now on.
+    op.drop_constraint("uq_job_uuid", "job", type_="unique")
+    op.drop_constraint("uq_job_idempotency_key", "job", type_="unique")
+    op.create_index("uq_job_idempotency_key", "job", ["idempotency_key"], unique=True)
+    op.drop_column("job", "class")
+    op.drop_column("job", "tier")
+    for column in _new_columns():
+        op.add_column("job", column)
+    op.execute("UPDATE job SET base_at = finished_at")
+    op.create_index("ix_job_class", "job", [*_INDEXES["ix_job_class"], "id"])
+
+
+def _folded() -> None:
+    op.create_table(
+        "job_fold",
+        Column("job_id", _ID, primary_key=True, autoincrement=False),
+        Column("dict_id", Integer, nullable=False),
+        Column("raw_len", Integer, nullable=False),
+        Column("body", _LONG_BINARY, nullable=False),
+        **_OPTIONS,
+    )
+    op.create_table(
+        "history_dictionary",
+        Column("id", _ID, primary_key=True),
+        Column("job_type", String(32), nullable=False),
+        Column("body", _LONG_BINARY, nullable=False),
+        Column("samples", Integer, nullable=False),
+        Column("ratio_percent", Integer, nullable=False),
+        Column("created_at", _MILLIS, nullable=False),
+        **_NUMBERED,
+    )
+    op.create_index("ix_history_dictionary_job_type", "history_dictionary", ["job_type", "id"])
+    op.create_table(
+        "job_group",
+        Column("job_id", _ID, primary_key=True, autoincrement=False),
+        Column("group_key", _ID, nullable=False),
+        Column("finished_at", _MILLIS, nullable=False),
+        **_OPTIONS,
+    )
+    op.create_index("ix_job_group_group_key", "job_group", ["group_key", "finished_at", "job_id"])
+
+
+def _classes() -> None:
+    op.create_table(
+        "retention_class",
+        Column("id", _ID, primary_key=True),
+        Column("scheme", String(16), nullable=False),
+        Column("rule", String(64), nullable=False),
+        UniqueConstraint("scheme", "rule", name="uq_retention_class_scheme_rule"),
+        **_NUMBERED,
+    )
+    # The ids below are fixed; a row that comes and goes makes every dialect count on from there.
+    op.execute(f"INSERT INTO retention_class (id, scheme, rule) VALUES ({_FIRST_CLASS - 1}, '', '')")  # noqa: S608  (a constant)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"SELECT setval(pg_get_serial_sequence('retention_class', 'id'), {_FIRST_CLASS - 1})")
+
+
+def _holds_and_previews() -> None:
+    op.create_table(
+        "retention_hold",
+        Column("id", _ID, primary_key=True),
+        Column("job_id", _ID),
+        Column("selector", _LONG),
+        Column("reason", String(512), nullable=False),
+        Column("created_at", _MILLIS, nullable=False),
+        Column("created_by", String(128), nullable=False, server_default=""),
+        Column("until", _MILLIS),
+        **_NUMBERED,
+    )
+    op.create_index("ix_retention_hold_job_id", "retention_hold", ["job_id"])
+    op.execute(
+        "INSERT INTO retention_hold (job_id, reason, created_at, created_by) "
+        "SELECT id, hold_reason, updated_at, '' FROM job WHERE held = 1"
+    )
+    op.create_table(
+        "retention_preview",
+        Column("token", String(64), primary_key=True),
+        Column("policy_digest", String(64), nullable=False),
+        Column("body", _LONG, nullable=False),
+        Column("created_at", _MILLIS, nullable=False),
+        Column("created_by", String(128), nullable=False, server_default=""),
+        **_OPTIONS,
+    )
+    op.create_index("ix_retention_preview_created_at", "retention_preview", ["created_at"])
+
+
+def _more_columns() -> None:
+    op.add_column("retention_policy", Column("confirmed_at", _MILLIS))
+    op.add_column("retention_policy", Column("confirmed_by", String(128), nullable=False, server_default=""))
+    for name in ("folded", "archived", "hidden", "bytes"):
+        op.add_column("retention_run", Column(name, _ID, nullable=False, server_default="0"))
+    op.add_column("retention_run", Column("cancel_asked", Boolean, nullable=False, server_default=false()))
+    op.add_column("retention_batch", Column("bytes", _ID, nullable=False, server_default="0"))
+    op.add_column("retention_batch", Column("policy_version", _ID))
+    op.add_column("retention_batch", Column("epoch", _ID, nullable=False, server_default="0"))

@@ -1,0 +1,52 @@
+"""What the sweeper is made of: works that are done in turn, a batch at a time, and what a batch may use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from darner.db import Database, Lease
+from darner.retention.rules import Order
+from darner.retention.sql.facts import JobRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What one batch did. `more`: whether another may find something. `held_s`: how long it held locks (it paces the next)."""
+
+    examined: int = 0
+    changed: int = 0
+    bytes: int = 0
+    more: bool = False
+    held_s: float = 0.0
+
+
+class SweepContext(Protocol):
+    """The sweep that a batch belongs to."""
+
+    db: Database
+    lease: Lease
+    run_id: int
+    order: Order
+    policy_version: int
+    classes: Mapping[str, int]
+
+    def fence(self, conn: Connection) -> int:
+        """First in every transaction: the database's time (unix ms), after renewing the lease.
+
+        LeaseLostError when another sweeps; SweepEndedError when the policy or the holds changed, or a person cancelled the run.
+        """
+
+    def tell(self, conn: Connection, action: str, rule: str, rows: Sequence[JobRow], *, bytes_freed: int, now_ms: int) -> None:
+        """Last in a transaction that moved jobs: the audit row and the run's counters (`action`: fold, archive, hide, delete)."""
+
+
+class Work(Protocol):
+    """Something a sweep does in batches. Made anew for each sweep; keeps its own cursor."""
+
+    name: str
+    removes: bool
+
+    async def batch(self, sweep: SweepContext, limit: int) -> Done:
+        """One transaction, or one bounded piece of other work. Raises DarnerError; the sweep goes on with the other works."""
