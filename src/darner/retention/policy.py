@@ -168,7 +168,7 @@ def _check_stays(stays: tuple[Stay, ...], at: str) -> None:
             if before.until is None:
                 raise InvalidInputError(f"{before.tier.word} is for ever, so {stay.tier.word} never begins.", field=where)
             if stay.until is not None and stay.until.ms < before.until.ms:
-                said = f"{stay.until.text!r} ends before {before.tier.word} does ({before.until.text}); all ages count from one moment."
+                said = f"{stay.until.text!r} ends before {before.tier.word} does ({before.until.text})."
                 raise InvalidInputError(said, field=where)
         before = stay
 
