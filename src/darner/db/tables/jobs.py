@@ -50,7 +50,7 @@ job = numbered_table(
     Index("ix_job_created_at", "created_at", "id"),
     Index("ix_job_state", "state", "created_at", "id"),
     Index("ix_job_type", "type", "created_at", "id"),
-    Index("ix_job_owner", "owner", "id"),
+    Index("ix_job_owner", "owner", "created_at", "id"),
 )
 
 job_payload = keyed_table(

@@ -33,7 +33,7 @@ _INDEXES = {
     "ix_job_created_at": ("created_at",),
     "ix_job_state": ("state", "created_at"),
     "ix_job_type": ("type", "created_at"),
-    "ix_job_owner": ("owner",),
+    "ix_job_owner": ("owner", "created_at"),
 }
 
 
@@ -122,7 +122,9 @@ def _alter_job() -> None:
     for column in _new_columns():
         op.add_column("job", column)
     op.execute("UPDATE job SET base_at = finished_at")
-    op.create_index("ix_job_class", "job", [*_INDEXES["ix_job_class"], "id"])
+    op.drop_index("ix_job_owner", "job")
+    for name in ("ix_job_class", "ix_job_owner"):
+        op.create_index(name, "job", [*_INDEXES[name], "id"])
 
 
 def _folded() -> None:
