@@ -95,7 +95,8 @@ class _Job:
             "part_failed": 0 if not error else shape.parts, "bytes_total": dice.randrange(2**30), "bytes_done": 0,
             "summary": self._url[:512], "error": error, "tag": f"tag-{dice.randrange(200)}",
             "application": f"app-{dice.randrange(60)}", "priority": 6, "bio": "", "created_at": self._created,
-            "started_at": self._created + 300, "finished_at": self._ended, "base_at": self._ended, "deadline_at": self._created + 3_600_000, "updated_at": self._ended,
+            "started_at": self._created + 300, "finished_at": self._ended, "base_at": self._ended,
+            "deadline_at": self._created + 3_600_000, "updated_at": self._ended,
         }  # fmt: skip
         self.args = orjson.dumps(self._args(dice)).decode()
         self.result = orjson.dumps(self._result(uuid, state, error)).decode()
