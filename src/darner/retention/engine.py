@@ -25,11 +25,13 @@ from darner.retention import records, rules
 from darner.retention.clock import BootReading, read_boot_clock
 from darner.retention.config import SweepConfig
 from darner.retention.parse import policy_from_json
+from darner.retention.ports import RetentionParts
 from darner.retention.presets import default_policy
 from darner.retention.rules import JobFacts, Order
+from darner.retention.sql import marks, runs
 from darner.retention.sql.classes import class_ids
 from darner.retention.sql.report import due_count, due_report
-from darner.retention.sweeper import LEASE, Sweep, Sweeper, SweepRefusedError
+from darner.retention.sweeper import LEASE, Ask, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import PolicyVersion, Run, RunState
 
 _log = get_logger("retention")
@@ -50,6 +52,7 @@ class RetentionEngine:
         config: SweepConfig | None = None,
         clock: Clock | None = None,
         boot_clock: Callable[[], BootReading] = read_boot_clock,
+        parts: RetentionParts | None = None,
     ) -> None:
         """`db` must have been migrated. `holder` names this process, unique among managers (default: host, pid, chance)."""
         holder = holder or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -57,7 +60,7 @@ class RetentionEngine:
         self._origin = origin
         self._config = config or SweepConfig()
         self._clock = clock or SystemClock()
-        self._sweeper = Sweeper(db, config=self._config, clock=self._clock, holder=holder, boot_clock=boot_clock)
+        self._sweeper = Sweeper(db, config=self._config, clock=self._clock, holder=holder, boot_clock=boot_clock, parts=parts)
         self._holder = holder
         self._ticking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[RunState] | None = None
@@ -114,7 +117,7 @@ class RetentionEngine:
         """
         if dry_run:
             return await self._dry_run(by)
-        sweep = await self._begin(f"manual: {by}"[:32], accept_clock=accept_clock)
+        sweep = await self._begin(Ask(trigger=f"manual: {by}", by=by, accept_clock=accept_clock))
         if sweep is None:
             raise ConflictError("Another manager is sweeping now; try again when it is done.")
         task = self._launch(sweep)
@@ -123,18 +126,18 @@ class RetentionEngine:
 
     async def find_run(self, run_id: int) -> Run:
         """One run; NotFoundError."""
-        found = await self._db.read(lambda conn: records.run(conn, run_id))
+        found = await self._db.read(lambda conn: runs.run(conn, run_id))
         if found is None:
             raise NotFoundError(f"There is no run {run_id}.")
         return found
 
     async def runs(self, *, before: int | None = None, limit: int = 20) -> list[Run]:
         """Runs, newest first, those before an id."""
-        return await self._db.read(lambda conn: records.runs(conn, before=before, limit=limit))
+        return await self._db.read(lambda conn: runs.runs(conn, before=before, limit=limit))
 
     async def pause(self, *, paused: bool, by: str) -> None:
         """No sweep by the clock until resumed; by hand they are still possible. A running one ends after its batch."""
-        await self._db.write(lambda conn: records.set_mark(conn, "paused", {"paused": paused}, by=by))
+        await self._db.write(lambda conn: marks.set_mark(conn, "paused", {"paused": paused}, by=by))
         if paused:
             self._sweeper.stop()
         _log.info("retention paused" if paused else "retention resumed", by=by)
@@ -151,10 +154,10 @@ class RetentionEngine:
         found = await self._db.read(records.policy_in_force)
         return [_explained(job, Order(policy=found.policy) if found else None) for job in jobs]
 
-    async def _begin(self, trigger: str, *, accept_clock: bool = False) -> Sweep | None:
+    async def _begin(self, ask: Ask) -> Sweep | None:
         if self._sweeping is not None and not self._sweeping.done():
             raise SweepRefusedError("A sweep is running already.")
-        return await self._sweeper.begin(trigger, accept_clock=accept_clock)
+        return await self._sweeper.begin(ask)
 
     def _launch(self, sweep: Sweep) -> asyncio.Task[RunState]:
         self._sweeping = asyncio.create_task(self._sweeper.carry_out(sweep), name=f"retention-run-{sweep.run_id}")
@@ -169,8 +172,8 @@ class RetentionEngine:
         def tell(conn: Connection) -> int:
             report = due_report(conn, order, class_ids(conn, order), db_now_ms(conn))
             trigger, version = f"manual: {by}"[:32], found.version
-            run_id = records.begin_run(conn, policy_version=version, trigger=trigger, holder=self._holder, epoch=0, dry_run=True)
-            records.end_run(conn, run_id, RunState.DONE, report=report)
+            run_id = runs.begin_run(conn, policy_version=version, trigger=trigger, holder=self._holder, epoch=0, dry_run=True)
+            runs.end_run(conn, run_id, RunState.DONE, report=report)
             return run_id
 
         return await self.find_run(await self._db.write(tell))
@@ -189,9 +192,9 @@ class RetentionEngine:
                 _log.exception("a sweep broke")
 
     async def _sweep_by_clock(self) -> None:
-        if (await self._db.read(lambda conn: records.mark(conn, "paused"))).get("paused"):
+        if (await self._db.read(lambda conn: marks.mark(conn, "paused"))).get("paused"):
             return
-        sweep = await self._begin("schedule")
+        sweep = await self._begin(Ask(trigger="schedule", by_clock=True))
         if sweep is not None:
             await asyncio.shield(self._launch(sweep))
 
@@ -220,13 +223,13 @@ def _explained(job: JobFacts, order: Order | None) -> dict[str, Any]:
 
 def _status(conn: Connection) -> dict[str, Any]:
     found, now_ms = records.policy_in_force(conn), db_now_ms(conn)
-    latest = records.runs(conn, before=None, limit=1)
+    latest = runs.runs(conn, before=None, limit=1)
     return {
         "now": now_ms,
-        "paused": bool(records.mark(conn, "paused").get("paused")),
+        "paused": bool(marks.mark(conn, "paused").get("paused")),
         "policy_version": found.version if found else None,
         "due": _due(conn, Order(policy=found.policy), now_ms) if found else 0,
-        "lease": records.lease_holder(conn, LEASE),
+        "lease": runs.lease_holder(conn, LEASE),
         "last_run": latest[0] if latest else None,
     }
 

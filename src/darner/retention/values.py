@@ -59,6 +59,24 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What one transaction moved: how many jobs, when they had ended, and a digest of their ids; nothing of their content."""
+
+    id: int
+    run_id: int
+    rule: str
+    action: str
+    at: int
+    removed: int
+    bytes: int
+    policy_version: int | None
+    epoch: int
+    oldest_at: int
+    newest_at: int
+    ids_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """Where the next batch begins: after this job, in order of (base_at, id)."""
 

@@ -27,7 +27,10 @@ def make_classes(conn: Connection, order: Order) -> dict[str, int]:
 
 
 def classes_to_sort(conn: Connection, current: Mapping[str, int]) -> list[int]:
-    """The classes whose jobs must be sorted before anything moves. Steps from class to class by the index."""
+    """The classes whose jobs must be sorted before anything moves. Steps from class to class by the index.
+
+    Not that of jobs held by themselves: releasing one takes its class back.
+    """
     column = job.c["class"]
     found: list[int] = []
     last: int | None = conn.execute(select(func.min(column))).scalar()
@@ -35,4 +38,4 @@ def classes_to_sort(conn: Connection, current: Mapping[str, int]) -> list[int]:
         found.append(last)
         last = conn.execute(select(func.min(column)).where(column > last)).scalar()
     fixed = {HELD, UNCLASSIFIED}
-    return [HELD, UNCLASSIFIED, *sorted(set(found) - set(current.values()) - fixed)]
+    return [UNCLASSIFIED, *sorted(set(found) - set(current.values()) - fixed)]

@@ -1,12 +1,12 @@
 """Ended jobs sorted into the classes of an order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, select, update
 
 from darner.core.job import END_STATES, Tier
-from darner.db import Lease, renew_lease
 from darner.db.tables.jobs import job
 from darner.retention.policy import Basis
 from darner.retention.rules import HELD, Order, class_of, rule_for
@@ -15,51 +15,45 @@ from darner.retention.sql.facts import FACTS, JobRow, facts_of
 from darner.retention.values import Batch, Cursor
 
 
-def classify_batch(
-    conn: Connection,
-    held: Lease | None,
-    *,
-    order: Order,
-    ids: Mapping[str, int],
-    stale: int,
-    tier: Tier,
-    after: Cursor,
-    limit: int,
-    ttl_s: float,
-) -> Batch:
-    """Sort at most `limit` ended jobs of the class `stale` and a tier into those of the order; `ids`: the numbers of its classes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorting:
+    """What is sorted how: ended jobs of the class `stale` and a tier, into the classes of an order; `ids`: their numbers."""
 
-    A dry run does so without a lease: it loses nothing, and whoever moves a job asks the rules again.
-    """
-    if held is not None:
-        renew_lease(conn, held, ttl_s=ttl_s)
-    rows = conn.execute(_ended_of(stale, tier, after).limit(limit).with_for_update(skip_locked=True)).all()
+    order: Order
+    ids: Mapping[str, int]
+    stale: int
+    tier: Tier
+
+
+def classify_batch(conn: Connection, sorting: Sorting, *, after: Cursor, limit: int) -> Batch:
+    """Sort at most `limit` jobs."""
+    statement = ended_statement(sorting.stale, sorting.tier, after=after, limit=limit)
+    rows = conn.execute(statement).all()
     if not rows:
         return Batch()
     groups: dict[tuple[int, Basis | None], list[int]] = {}
-    for row in facts_of(conn, rows, order):
-        groups.setdefault(_place(row, order, ids), []).append(row.id)
-    changed = 0
-    for (number, basis), keys in groups.items():
-        if number == stale:
-            continue
-        values: dict[Any, Any] = {job_class: number}
-        if basis is not None:
-            values[job.c.base_at] = job.c.finished_at if basis == Basis.FINISHED else job.c.created_at
-        changed += conn.execute(update(job).where(job.c.id.in_(keys)).values(values)).rowcount
+    for row in facts_of(conn, rows, sorting.order):
+        groups.setdefault(_place(row, sorting), []).append(row.id)
+    changed = sum(_put(conn, keys, number, basis) for (number, basis), keys in groups.items() if number != sorting.stale)
     return Batch(examined=len(rows), changed=changed, cursor=Cursor(base_at=rows[-1].base_at, id=rows[-1].id))
 
 
-def _place(row: JobRow, order: Order, ids: Mapping[str, int]) -> tuple[int, Basis | None]:
-    """A job's class, and what its ages count from; None: leave that (a hidden job counts from when it was hidden)."""
-    name = class_of(row, order)
-    rule = rule_for(row, order.policy)
-    basis = rule.basis if rule else Basis.FINISHED
-    return (ids[name] if name else HELD), (None if row.tier == Tier.DELETED else basis)
-
-
-def _ended_of(class_id: int, tier: Tier, after: Cursor) -> Select[Any]:
+def ended_statement(class_id: int, tier: Tier, *, after: Cursor, limit: int) -> Select[Any]:
+    """The next ended jobs of a class and tier, oldest first; locked on servers."""
     ended = and_(job_class == class_id, job.c.tier == int(tier), job.c.state.in_(sorted(END_STATES)), beyond(after))
-    if class_id == HELD:
-        ended = and_(ended, job.c.held == 0)
-    return select(*FACTS).where(ended).order_by(*ORDER_BY)
+    return select(*FACTS).where(ended).order_by(*ORDER_BY).limit(limit).with_for_update(skip_locked=True)
+
+
+def _place(row: JobRow, sorting: Sorting) -> tuple[int, Basis | None]:
+    """A job's class, and what its ages count from; None: leave that (a hidden job counts from when it was hidden)."""
+    name = class_of(row, sorting.order)
+    rule = rule_for(row, sorting.order.policy)
+    basis = rule.basis if rule else Basis.FINISHED
+    return (sorting.ids[name] if name else HELD), (None if row.tier == Tier.DELETED else basis)
+
+
+def _put(conn: Connection, keys: Sequence[int], number: int, basis: Basis | None) -> int:
+    values: dict[Any, Any] = {job_class: number}
+    if basis is not None:
+        values[job.c.base_at] = job.c.finished_at if basis == Basis.FINISHED else job.c.created_at
+    return conn.execute(update(job).where(job.c.id.in_(keys)).values(values)).rowcount

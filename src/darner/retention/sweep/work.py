@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sqlalchemy import Connection
 
@@ -25,12 +25,18 @@ class Done:
 class SweepContext(Protocol):
     """The sweep that a batch belongs to."""
 
-    db: Database
-    lease: Lease
-    run_id: int
-    order: Order
-    policy_version: int
-    classes: Mapping[str, int]
+    @property
+    def db(self) -> Database: ...  # noqa: D102
+    @property
+    def lease(self) -> Lease: ...  # noqa: D102
+    @property
+    def run_id(self) -> int: ...  # noqa: D102
+    @property
+    def order(self) -> Order: ...  # noqa: D102
+    @property
+    def policy_version(self) -> int: ...  # noqa: D102
+    @property
+    def classes(self) -> Mapping[str, int]: ...  # noqa: D102
 
     def fence(self, conn: Connection) -> int:
         """First in every transaction: the database's time (unix ms), after renewing the lease.
@@ -41,6 +47,9 @@ class SweepContext(Protocol):
     def tell(self, conn: Connection, action: str, rule: str, rows: Sequence[JobRow], *, bytes_freed: int, now_ms: int) -> None:
         """Last in a transaction that moved jobs: the audit row and the run's counters (`action`: fold, archive, hide, delete)."""
 
+    def count(self, conn: Connection, **more: int) -> None:
+        """Add to the run's counters (`classified`, `examined`, `folded`, …); `tell` does so for what it tells."""
+
 
 class Work(Protocol):
     """Something a sweep does in batches. Made anew for each sweep; keeps its own cursor."""
@@ -50,3 +59,11 @@ class Work(Protocol):
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """One transaction, or one bounded piece of other work. Raises DarnerError; the sweep goes on with the other works."""
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A removing work may have this too: then the guard counts what it would remove beside the rows of the database."""
+
+    def due_rows(self, conn: Connection, order: Order, now_ms: int) -> int:
+        """How many jobs it would remove under an order at a moment (unix ms)."""

@@ -1,0 +1,28 @@
+"""Switches and marks that are not policy, each a small JSON object with a name."""
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from darner.db import db_now_ms
+from darner.db.tables.retention import retention_mark
+
+
+def mark(conn: Connection, name: str) -> dict[str, Any]:
+    """A switch or mark; empty if it was never set."""
+    body = conn.execute(select(retention_mark.c.body).where(retention_mark.c.name == name)).scalar()
+    found: dict[str, Any] = json.loads(body) if body else {}
+    return found
+
+
+def set_mark(conn: Connection, name: str, body: dict[str, Any], *, by: str) -> None:
+    """Set a switch or mark."""
+    values = {"body": json.dumps(body), "changed_at": db_now_ms(conn), "changed_by": by}
+    if not conn.execute(update(retention_mark).where(retention_mark.c.name == name).values(**values)).rowcount:
+        conn.execute(insert(retention_mark).values(name=name, **values))
+
+
+def drop_mark(conn: Connection, name: str) -> None:
+    """As if it had never been set."""
+    conn.execute(delete(retention_mark).where(retention_mark.c.name == name))

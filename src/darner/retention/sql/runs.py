@@ -1,0 +1,141 @@
+"""The history of sweeps and of their batches. Functions that are one step of a transaction each."""
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from darner.db import bounded_delete, db_now_ms
+from darner.db.tables.retention import lease, retention_batch, retention_run
+from darner.retention.values import Audit, Run, RunState
+
+_ERROR_LIMIT = 1024
+_PRUNED_AT_ONCE = 500
+
+
+def begin_run(conn: Connection, *, policy_version: int, trigger: str, holder: str, epoch: int, dry_run: bool = False) -> int:
+    """A new run; those that an ended holder left behind are told to have failed."""
+    now = db_now_ms(conn)
+    if not dry_run:
+        fail_interrupted(conn, epoch=epoch, now_ms=now)
+    values = {"policy_version": policy_version, "trigger": trigger[:32], "holder": holder, "epoch": epoch, "dry_run": dry_run}
+    made = conn.execute(insert(retention_run).values(**values, state=RunState.RUNNING, started_at=now)).inserted_primary_key
+    return int((made or [0])[0])
+
+
+def fail_interrupted(conn: Connection, *, epoch: int, now_ms: int) -> int:
+    """Tell the runs of earlier epochs, which nobody carries out any more, to have failed; how many there were."""
+    left = and_(retention_run.c.state == RunState.RUNNING, retention_run.c.epoch < epoch, retention_run.c.dry_run.is_(False))
+    said = "It was interrupted; what it had moved by then stays moved."
+    return conn.execute(update(retention_run).where(left).values(state=RunState.FAILED, finished_at=now_ms, error=said)).rowcount
+
+
+def count_run(conn: Connection, run_id: int, **more: int) -> None:
+    """Add to a run's counters (`classified`, `examined`, `folded`, …), in the transaction that did the work."""
+    values = {name: retention_run.c[name] + count for name, count in more.items() if count}
+    if values:
+        conn.execute(update(retention_run).where(retention_run.c.id == run_id).values(**values))
+
+
+def audit(conn: Connection, values: dict[str, Any]) -> None:
+    """The row of one batch."""
+    conn.execute(insert(retention_batch).values(**values))
+
+
+def end_run(conn: Connection, run_id: int, state: RunState, *, error: str = "", report: dict[str, Any] | None = None) -> None:
+    """A run's end. One that was already told to have failed stays so."""
+    values = {
+        "state": state,
+        "finished_at": db_now_ms(conn),
+        "error": error[:_ERROR_LIMIT],
+        "report": None if report is None else json.dumps(report),
+    }
+    this = and_(retention_run.c.id == run_id, retention_run.c.state == RunState.RUNNING)
+    conn.execute(update(retention_run).where(this).values(**values))
+
+
+def run(conn: Connection, run_id: int) -> Run | None:
+    """One run."""
+    row = conn.execute(select(retention_run).where(retention_run.c.id == run_id)).one_or_none()
+    return _run(row) if row is not None else None
+
+
+def runs(conn: Connection, *, before: int | None, limit: int) -> list[Run]:
+    """Runs with smaller ids than `before`, newest first."""
+    statement = select(retention_run).order_by(retention_run.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(retention_run.c.id < before)
+    return [_run(row) for row in conn.execute(statement)]
+
+
+def batches(conn: Connection, run_id: int, *, after: int, limit: int) -> list[Audit]:
+    """The batches of a run with greater ids than `after`, in the order in which they happened."""
+    of_run = (retention_batch.c.run_id == run_id, retention_batch.c.id > after)
+    statement = select(retention_batch).where(*of_run).order_by(retention_batch.c.id).limit(limit)
+    return [_audit(row) for row in conn.execute(statement)]
+
+
+def moved_by_rule(conn: Connection, run_id: int) -> list[dict[str, Any]]:
+    """Rows and bytes of a run by rule and action."""
+    of = (retention_batch.c.rule, retention_batch.c.action)
+    sums = (func.sum(retention_batch.c.removed), func.sum(retention_batch.c.bytes), func.count())
+    statement = select(*of, *sums).where(retention_batch.c.run_id == run_id).group_by(*of).order_by(*of)
+    return [
+        {"rule": rule, "action": action, "rows": int(rows), "bytes": int(freed), "batches": count}
+        for rule, action, rows, freed, count in conn.execute(statement)
+    ]
+
+
+def forget_runs(conn: Connection, *, before_ms: int) -> int:
+    """Drop a few of the runs, and of their batches, that began before a moment; how many rows."""
+    newest = select(func.max(retention_run.c.id)).where(retention_run.c.started_at < before_ms, retention_run.c.id < _recent(conn))
+    last = conn.execute(newest).scalar()
+    if last is None:
+        return 0
+    old = retention_batch.c.run_id <= last
+    by = [retention_batch.c.run_id, retention_batch.c.id]
+    dropped = bounded_delete(conn, retention_batch, old, limit=_PRUNED_AT_ONCE, order_by=by)
+    if dropped:
+        return dropped
+    return bounded_delete(conn, retention_run, retention_run.c.id <= last, limit=_PRUNED_AT_ONCE, order_by=[retention_run.c.id])
+
+
+def _recent(conn: Connection) -> int:
+    """Only the oldest stretch of the history is looked at, so that an empty prune costs nothing."""
+    first = conn.execute(select(func.min(retention_run.c.id))).scalar() or 0
+    return int(first) + _PRUNED_AT_ONCE
+
+
+def lease_holder(conn: Connection, name: str) -> dict[str, Any] | None:
+    """Who sweeps now, if anybody does."""
+    row = conn.execute(
+        select(lease).where(lease.c.name == name, lease.c.until > db_now_ms(conn), lease.c.holder != "")
+    ).one_or_none()
+    return None if row is None else {"holder": row.holder, "epoch": row.epoch, "until": row.until}
+
+
+def _audit(row: Row[Any]) -> Audit:
+    return Audit(**row._mapping)  # noqa: SLF001  (SQLAlchemy's public name for it)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        id=row.id,
+        policy_version=row.policy_version,
+        trigger=row.trigger,
+        dry_run=row.dry_run,
+        state=row.state,
+        holder=row.holder,
+        epoch=row.epoch,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        classified=row.classified,
+        examined=row.examined,
+        folded=row.folded,
+        archived=row.archived,
+        hidden=row.hidden,
+        removed=row.removed,
+        bytes=row.bytes,
+        error=row.error,
+        report=json.loads(row.report) if row.report else None,
+    )

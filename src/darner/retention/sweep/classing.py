@@ -1,0 +1,85 @@
+"""The work that sorts ended jobs into the classes of an order."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from darner.core.job import Tier
+from darner.db import Database, Lease, db_now_ms
+from darner.retention.ports import RetentionParts
+from darner.retention.rules import UNCLASSIFIED, Order
+from darner.retention.sql.classify import Sorting, classify_batch
+from darner.retention.sql.facts import JobRow
+from darner.retention.sweep.work import Done, SweepContext
+from darner.retention.values import Batch, Cursor
+
+_TIERS = (Tier.HOT, Tier.WARM, Tier.DELETED)
+
+
+class ClassifyWork:
+    """Sorts the jobs of one class and tier."""
+
+    removes = False
+
+    def __init__(self, stale: int, tier: Tier, parts: RetentionParts) -> None:
+        """`stale`: a class that is not of the order in force, or that of what has just ended."""
+        self.name = f"classify:{stale}:{tier.word}"
+        self._stale = stale
+        self._tier = tier
+        self._parts = parts
+        self._cursor = Cursor()
+
+    async def batch(self, sweep: SweepContext, limit: int) -> Done:
+        """Sort at most `limit` jobs in one transaction."""
+        began = time.monotonic()
+        sorting = Sorting(order=sweep.order, ids=sweep.classes, stale=self._stale, tier=self._tier)
+
+        def step(conn: Connection) -> Batch:
+            nonlocal began
+            began = time.monotonic()
+            sweep.fence(conn)
+            done = classify_batch(conn, sorting, after=self._cursor, limit=limit)
+            sweep.count(conn, classified=done.changed, examined=done.examined)
+            return done
+
+        done = await sweep.db.write(step, durable=False)
+        held_s = time.monotonic() - began
+        if done.cursor is None:
+            return Done(held_s=held_s)
+        self._cursor = done.cursor
+        return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s)
+
+
+def classify_works(stale: Sequence[int], parts: RetentionParts) -> list[ClassifyWork]:
+    """The works for these classes."""
+    return [ClassifyWork(one, tier, parts) for one in stale for tier in _TIERS]
+
+
+def new_jobs_work(parts: RetentionParts) -> ClassifyWork:
+    """The work for what has ended since it was last asked."""
+    return ClassifyWork(UNCLASSIFIED, Tier.HOT, parts)
+
+
+class Loose:
+    """A `SweepContext` without a lease, for sorting alone: that loses nothing, and whoever moves a job asks the rules again."""
+
+    run_id = 0
+    policy_version = 0
+    lease = Lease(name="", holder="", epoch=0, until_ms=0)
+
+    def __init__(self, db: Database, order: Order, classes: Mapping[str, int]) -> None:
+        """Sort by this order; `classes`: the numbers of its classes."""
+        self.db = db
+        self.order = order
+        self.classes = classes
+
+    def fence(self, conn: Connection) -> int:
+        """The database's time."""
+        return db_now_ms(conn)
+
+    def tell(self, conn: Connection, action: str, rule: str, rows: Sequence[JobRow], *, bytes_freed: int, now_ms: int) -> None:
+        """Nobody is told."""
+
+    def count(self, conn: Connection, **more: int) -> None:
+        """Nobody counts."""

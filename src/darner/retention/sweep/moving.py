@@ -1,0 +1,79 @@
+"""Works that move jobs from tier to tier, or out."""
+
+import time
+from collections import deque
+
+from sqlalchemy import Connection
+
+from darner.core.job import Tier
+from darner.retention.rules import KEPT_PREFIX, Move, moves
+from darner.retention.sql.step import Act, action_of, move_batch
+from darner.retention.sweep.work import Done, SweepContext
+from darner.retention.values import Batch, Cursor
+
+
+class MoveWork:
+    """One move of one rule. `kept`: those that the rule keeps as the last of their group, which only lossless moves may take."""
+
+    def __init__(self, move: Move, act: Act, *, kept: bool = False) -> None:
+        """`act` moves the jobs (transaction, ids, now in unix ms) with all that is theirs; the bytes that this freed."""
+        self._move = move
+        self._act = act
+        self._class = f"{KEPT_PREFIX}{move.rule.name}" if kept else move.rule.name
+        self._cursor = Cursor()
+        self.name = f"{action_of(move)}:{move.start.word}:{self._class}"
+        self.removes = move.removes
+
+    async def batch(self, sweep: SweepContext, limit: int) -> Done:
+        """Move at most `limit` jobs in one transaction."""
+        class_id = sweep.classes.get(self._class)
+        if class_id is None:
+            return Done()
+        began = time.monotonic()
+
+        def step(conn: Connection) -> Batch:
+            nonlocal began
+            began = time.monotonic()
+            return move_batch(conn, sweep, move=self._move, class_id=class_id, act=self._act, after=self._cursor, limit=limit)
+
+        done = await sweep.db.write(step, durable=False)
+        held_s = time.monotonic() - began
+        if done.cursor is None:
+            return Done(examined=done.examined, held_s=held_s)
+        self._cursor = done.cursor
+        return Done(examined=done.examined, changed=done.changed, bytes=done.bytes, more=True, held_s=held_s)
+
+
+class MovesWork:
+    """All moves to a tier (None: out of the database), of every rule of the order in turn, by one act."""
+
+    def __init__(self, name: str, to: Tier | None, act: Act) -> None:
+        """`name` for logs; see MoveWork for `act`."""
+        self.name = name
+        self.removes = to is None or to == Tier.DELETED
+        self._to = to
+        self._act = act
+        self._left: deque[MoveWork] | None = None
+
+    async def batch(self, sweep: SweepContext, limit: int) -> Done:
+        """A batch of the next move that may have something."""
+        if self._left is None:
+            self._left = deque(self._moves(sweep))
+        while self._left:
+            work = self._left.popleft()
+            done = await work.batch(sweep, limit)
+            if done.more:
+                self._left.append(work)
+                return done
+            if done.examined:
+                break
+        return Done(more=bool(self._left))
+
+    def _moves(self, sweep: SweepContext) -> list[MoveWork]:
+        found = []
+        for rule in sweep.order.policy.rules:
+            wanted = [move for move in moves(rule) if move.to == self._to]
+            found += [MoveWork(move, self._act) for move in wanted]
+            if self._to == Tier.WARM and rule.keep_last is not None:
+                found += [MoveWork(move, self._act, kept=True) for move in wanted]
+        return found

@@ -1,0 +1,105 @@
+"""Works done in turn, one batch each, until none has more. What one work cannot do does not stop the others."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from darner.core.errors import DarnerError, TimedOutError, UnavailableError
+from darner.db import Database, LeaseLostError
+from darner.kit.clock import Clock
+from darner.kit.log import get_logger
+from darner.retention.config import SweepConfig
+from darner.retention.ports import RetentionParts
+from darner.retention.sweep.errors import SweepEndedError
+from darner.retention.sweep.pace import Duty, Pace
+from darner.retention.sweep.work import Done, SweepContext, Work
+
+_log = get_logger("retention")
+
+
+class Runner:
+    """Carries works out for one sweep. `failures`: what went wrong, by work."""
+
+    def __init__(self, db: Database, *, config: SweepConfig, clock: Clock, parts: RetentionParts, stopping: asyncio.Event) -> None:
+        """`stopping` ends everything after the batch at hand."""
+        self._db = db
+        self._config = config
+        self._clock = clock
+        self._parts = parts
+        self._stopping = stopping
+        self._duty = Duty()
+        self._paces: dict[str, Pace] = {}
+        self._batches = 0
+        self.cap: int | None = None
+        self.failures: dict[str, str] = {}
+        self.between: Callable[[], Awaitable[bool]] | None = None
+
+    async def all(self, works: Sequence[Work], sweep: SweepContext, *, while_: Callable[[], Awaitable[bool]] | None = None) -> int:
+        """Do works until none has more, `stopping` is set, or `while_` says no; how many rows changed."""
+        waiting, changed = deque(works), 0
+        while waiting and not self._stopping.is_set():
+            if while_ is not None and not await while_():
+                break
+            work = waiting.popleft()
+            done = await self._one(work, sweep)
+            if done is None:
+                continue
+            changed += done.changed
+            if done.more:
+                waiting.append(work)
+            if done.examined or done.changed:
+                await self._rest(done)
+        return changed
+
+    async def _one(self, work: Work, sweep: SweepContext) -> Done | None:
+        """One batch; None when the work failed for good. Ends the sweep only where its fence does."""
+        pace = self._pace(work)
+        try:
+            done = await work.batch(sweep, pace.limit)
+        except (LeaseLostError, SweepEndedError):
+            raise
+        except (UnavailableError, TimedOutError) as error:
+            rest_s = pace.had_trouble()
+            if rest_s is None:
+                self._failed(work, error.message)
+                return None
+            _log.info("retention work is slowed down", work=work.name, reason=error.message, rows_at_once=pace.limit)
+            await self.breathe(rest_s)
+            return Done(more=True)
+        except DarnerError as error:
+            self._failed(work, error.message)
+            return None
+        except Exception as error:  # noqa: BLE001  (the works of others go on)
+            _log.exception("a retention work broke", work=work.name)
+            self._failed(work, f"Unexpected: {type(error).__name__}.")
+            return None
+        if done.held_s:
+            pace.went_well(done.held_s)
+        return done
+
+    def _failed(self, work: Work, reason: str) -> None:
+        self.failures[work.name] = reason
+        _log.warning("retention work failed", work=work.name, reason=reason)
+
+    def _pace(self, work: Work) -> Pace:
+        target_s = self._config.target_hold_s if self._db.dialect == "sqlite" else self._config.server_hold_s
+        if work.name not in self._paces:
+            self._paces[work.name] = Pace(self._config, target_hold_s=target_s, cap=self.cap)
+        return self._paces[work.name]
+
+    async def _rest(self, done: Done) -> None:
+        self._batches += 1
+        if self._batches % self._config.checkpoint_every == 0:
+            await self._db.checkpoint()
+        latency_s = self._parts.write_latency_s() if self._parts.write_latency_s else None
+        await self.breathe(max(self._duty.rest_s(done.held_s, latency_s), self._config.min_pause_s))
+
+    async def breathe(self, seconds: float) -> None:
+        """Let others work for so long; `stopping` ends it at once."""
+        waiting = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
