@@ -1,6 +1,7 @@
 """The policy as a value: ordered rules, the first that fits a job decides. Durations keep the text a person typed."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,6 +17,16 @@ MAX_UNDO_MS = 90 * DAY_MS
 MAX_RULES = 64
 MAX_KEPT = 1_000
 NAME_LIMIT = 48
+SINK_LIMIT = 64
+# Of one field of a match: how many words, and how long each may be (the columns of jobs have at most that many characters).
+MAX_WORDS = 100
+WORD_LIMIT = 1_024
+LABEL_KEYS = 16
+MAX_ID = 2**63 - 1
+# Names of classes of jobs that no rule may have.
+RESERVED_NAMES = frozenset({"held", "kept"})
+# How long a job that a person removed can be restored where its rule has no `undo`.
+UNDO_MS = DAY_MS
 # The tiers a job can stay in, in the order in which it passes them.
 PATH = (Tier.HOT, Tier.WARM, Tier.ARCHIVE)
 
@@ -132,15 +143,26 @@ def check_policy(policy: Policy) -> None:
             check_age(rule.undo, f"{at}.undo", most_ms=MAX_UNDO_MS)
         if rule.keep_last is not None and not 1 <= rule.keep_last.count <= MAX_KEPT:
             raise InvalidInputError(f"1 to {MAX_KEPT} jobs can be kept per group.", field=f"{at}.keep_last.count")
+        if rule.export:
+            _check_word(rule.export, SINK_LIMIT, "a sink", f"{at}.export")
     for name in ("runs", "samples", "audit"):
         check_age(getattr(policy.bookkeeping, name), f"bookkeeping.{name}")
 
 
 def check_match(match: Match, at: str) -> None:
-    """InvalidInputError, naming the field, for types, states or importance that do not exist."""
-    _check_words(match.types, [str(one) for one in JobType], f"{at}.types")
-    _check_words(match.states, sorted(END_STATES), f"{at}.states")
-    _check_words(match.importance, [one.word for one in Importance], f"{at}.importance")
+    """InvalidInputError, naming the field: types, states or importance that do not exist, and more or longer words than fit."""
+    _check_known(match.types, [str(one) for one in JobType], f"{at}.types")
+    _check_known(match.states, sorted(END_STATES), f"{at}.states")
+    _check_known(match.importance, [one.word for one in Importance], f"{at}.importance")
+    for name in ("owners", "tags", "applications"):
+        _check_words(getattr(match, name), f"{at}.{name}")
+    if len(match.clusters) > MAX_WORDS or not all(0 < one <= MAX_ID for one in match.clusters):
+        raise InvalidInputError(f"At most {MAX_WORDS} ids of clusters are expected.", field=f"{at}.clusters")
+    keys = dict.fromkeys(key for key, _ in match.labels)
+    if len(keys) > LABEL_KEYS:
+        raise InvalidInputError(f"A job has at most {LABEL_KEYS} labels, so a match has no more.", field=f"{at}.labels")
+    for key in keys:
+        _check_words([key, *(value for one, value in match.labels if one == key)], f"{at}.labels.{key[:NAME_LIMIT]}")
 
 
 def check_age(age: Age | None, at: str, *, most_ms: int = MAX_AGE_MS) -> None:
@@ -174,15 +196,35 @@ def _check_stays(stays: tuple[Stay, ...], at: str) -> None:
 
 
 def _check_name(name: str, seen: set[str], at: str) -> None:
-    plain = name.replace("-", "").replace("_", "")
-    if not plain.isascii() or not plain.isalnum() or len(name) > NAME_LIMIT:
-        raise InvalidInputError(f"{name!r} is no name for a rule: up to {NAME_LIMIT} letters, digits, - and _.", field=at)
+    _check_word(name, NAME_LIMIT, "a rule", at)
+    if name in RESERVED_NAMES:
+        raise InvalidInputError(f"{name!r} means jobs that are kept against the rules; choose another name.", field=at)
     if name in seen:
         raise InvalidInputError(f"Two rules are named {name!r}.", field=at)
     seen.add(name)
 
 
-def _check_words(words: Iterable[str], known: list[str], at: str) -> None:
+def _check_word(name: str, limit: int, of: str, at: str) -> None:
+    plain = name.replace("-", "").replace("_", "")
+    if not plain.isascii() or not plain.isalnum() or len(name) > limit:
+        shown = name if len(name) <= limit else f"{name[:limit]}…"
+        raise InvalidInputError(f"{shown!r} is no name for {of}: up to {limit} letters, digits, - and _.", field=at)
+
+
+def _check_known(words: Sequence[str], known: list[str], at: str) -> None:
+    _check_words(words, at)
     for word in words:
         if word not in known:
-            raise InvalidInputError(f"{word!r} is not known; choose from {', '.join(known)}.", field=at)
+            near = difflib.get_close_matches(word.upper() if known[0].isupper() else word.lower(), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? Known are" if near else "choose from"
+            raise InvalidInputError(f"{word[:NAME_LIMIT]!r} is not known; {hint} {', '.join(known)}.", field=at)
+
+
+def _check_words(words: Sequence[str], at: str) -> None:
+    if len(words) > MAX_WORDS:
+        raise InvalidInputError(f"{len(words)} words are too many; at most {MAX_WORDS}.", field=at)
+    for word in words:
+        if len(word) > WORD_LIMIT or "\0" in word:
+            raise InvalidInputError(
+                f"{word[:NAME_LIMIT]!r}… fits no job: at most {WORD_LIMIT} characters, none of them NUL.", field=at
+            )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from darner.core.job import END_STATES, Importance, Tier
-from darner.retention.policy import FLOOR_MS, Age, Basis, Match, Policy, Rule
+from darner.retention.policy import FLOOR_MS, UNDO_MS, Age, Basis, Match, Policy, Rule
 
 # Classes that every scheme shares; those of rules are rows of `retention_class`, from 16 on.
 UNCLASSIFIED = 0
@@ -20,6 +20,7 @@ HELD = 1
 NO_RULE = "-"
 HELD_BY_SELECTOR = "held"
 KEPT_PREFIX = "kept:"
+_UNDO = Age(text="24h", ms=UNDO_MS)
 
 
 class JobFacts(Protocol):
@@ -123,9 +124,13 @@ def moves(rule: Rule) -> list[Move]:
     if ends is not None:
         to = Tier.DELETED if rule.undo else None
         found += [Move(rule=rule, start=start, to=to, age=ends) for start in (Tier.HOT, Tier.WARM)]
-    if rule.undo is not None:
-        found.append(Move(rule=rule, start=Tier.DELETED, to=None, age=rule.undo))
+    found.append(Move(rule=rule, start=Tier.DELETED, to=None, age=_undo_of(rule)))
     return found
+
+
+def _undo_of(rule: Rule) -> Age:
+    """How long hidden jobs can be restored. A rule without `undo` hides none, but a person, or an earlier policy, may have."""
+    return rule.undo or _UNDO
 
 
 def _leaves(rule: Rule, tier: Tier) -> Age | None:
@@ -141,9 +146,10 @@ def verdict(job: JobFacts, order: Order) -> Verdict:
     name = rule.name if rule else ""
     stays = _why_it_stays(job, rule, order)
     if stays or rule is None or job.finished_at is None:
-        return Verdict(rule=name, tier=tier, reason=stays)
+        forgotten = job.base_at if tier == Tier.DELETED else None
+        return Verdict(rule=name, tier=tier, reason=stays, forgotten_at=forgotten)
     if tier == Tier.DELETED:
-        return _hidden(job, rule)
+        return _hidden(job, rule, job.finished_at + FLOOR_MS)
     floor = job.finished_at + FLOOR_MS
     base = job.finished_at if rule.basis == Basis.FINISHED else job.created_at
     leaves = _leaves(rule, tier)
@@ -169,7 +175,7 @@ def _why_it_stays(job: JobFacts, rule: Rule | None, order: Order) -> str:
         return f"It is held with others: {selector.reason}."
     if rule is None:
         return "No rule fits it, so it is kept."
-    if rule.stays[0].until is None:
+    if rule.stays[0].until is None and job.tier != Tier.DELETED:
         return f"Rule {rule.name} keeps it for ever."
     return ""
 
@@ -179,12 +185,11 @@ def _next_tier(rule: Rule, tier: Tier) -> Tier | None:
     return following[0] if following else Tier.DELETED if rule.undo else None
 
 
-def _hidden(job: JobFacts, rule: Rule) -> Verdict:
-    since = job.base_at or 0
-    undo_ms = rule.undo.ms if rule.undo else 0
-    window = f"for {rule.undo.text} " if rule.undo else ""
-    reason = f"It was deleted; it can be restored {window}after that."
-    return Verdict(rule=rule.name, tier=Tier.DELETED, moves_at=since + undo_ms, forgotten_at=since, reason=reason)
+def _hidden(job: JobFacts, rule: Rule, floor: int) -> Verdict:
+    since, undo = job.base_at or 0, _undo_of(rule)
+    reason = f"It was deleted; it can be restored for {undo.text} after that."
+    gone_at = max(since + undo.ms, floor)
+    return Verdict(rule=rule.name, tier=Tier.DELETED, moves_at=gone_at, forgotten_at=since, reason=reason)
 
 
 def _story(rule: Rule, base: int, floor: int) -> str:
