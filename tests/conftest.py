@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from darner.db import Database, migrate
 from darner.testing import debian
 from darner.testing.cluster import UpCluster, UpFactory
+from darner.testing.databases import MariaDb, PostgreSql, Server, empty
 from darner.testing.programs import DockerRegistry, NginxFiles, Podman
+
+# What `database_url` and `database` are made on: SQLite and Debian's servers, or instead of those the databases named here by URL.
+ELSEWHERE = os.environ.get("DARNER_TEST_DATABASES", "").split()
+SERVERS = [pytest.param(kind.kind, marks=pytest.mark.debian(kind.package)) for kind in (MariaDb, PostgreSql)]
+DATABASES = ["sqlite", *(ELSEWHERE or SERVERS)]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,6 +48,44 @@ def podman() -> Iterator[Podman]:
     """podman with a storage of its own; mark the test `debian("podman")`."""
     with Podman() as storage:
         yield storage
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDb]:
+    """One MariaDB for all tests; mark the test `debian("mariadb-server")`. Who stops it starts it again."""
+    with MariaDb() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSql]:
+    """One PostgreSQL for all tests; mark the test `debian("postgresql")`. Who stops it starts it again."""
+    with PostgreSql() as running:
+        yield running
+
+
+@pytest.fixture(params=DATABASES, ids=lambda name: str(name).partition(":")[0])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without tables, once for each kind of database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+    elif ":" in request.param:
+        empty(request.param)
+        yield request.param
+    else:
+        server: Server = request.getfixturevalue(f"{request.param}_server")
+        url = server.create()
+        yield url
+        server.drop(url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the present tables, once for each kind of database."""
+    db = Database.open(database_url, patience_s=10)
+    migrate(db)
+    yield db
+    db.close()
 
 
 @pytest.fixture

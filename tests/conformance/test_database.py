@@ -1,15 +1,13 @@
-"""What every database must do for Darner: SQLite always; servers by DARNER_TEST_DATABASES (URLs of empty databases)."""
+"""What every database must do for Darner."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, UniqueConstraint, delete, func, insert, inspect, select, text, update
 
 from darner.core.errors import ConflictError, DarnerError, InvalidInputError
 from darner.db import (
@@ -29,26 +27,10 @@ from darner.db.tables import metadata
 from darner.db.tables.access import access_token
 from darner.db.tables.fleet import fleet_cluster
 
-URLS = ["sqlite", *os.environ.get("DARNER_TEST_DATABASES", "").split()]
-
-
-@pytest.fixture(params=URLS, ids=lambda url: url.partition(":")[0])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else request.param
-
 
 @pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    opened = Database.open(url, patience_s=5)
-    opened.write_sync(drop_all)
-    migrate(opened)
-    yield opened
-    opened.close()
-
-
-def drop_all(conn: Connection) -> None:
-    metadata.drop_all(conn)
-    conn.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+def db(database: Database) -> Database:
+    return database
 
 
 def add_cluster(conn: Connection, name: str, *, created_at: int = 7) -> int:
@@ -71,9 +53,31 @@ def test_ids_are_never_used_again(db: Database) -> None:
 
 def test_the_migrations_make_exactly_the_tables_the_code_knows(db: Database) -> None:
     def differences(conn: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(conn), metadata))
+        found = [one for one in compare_metadata(MigrationContext.configure(conn), metadata) if not is_index(one)]
+        return [*found, *index_differences(conn)]
 
     assert db.read_sync(differences) == []
+
+
+def is_index(difference: Any) -> bool:
+    return isinstance(difference, tuple) and difference[0] in {"add_index", "remove_index"}
+
+
+def index_differences(conn: Connection) -> list[object]:
+    """Alembic's own comparison does not know that every index of SQLite ends with the key, so that `id` is left away there."""
+    found: list[object] = []
+    for table in metadata.sorted_tables:
+        there = {one["name"]: one for one in inspect(conn).get_indexes(table.name) if "duplicates_constraint" not in one}
+        unique = {str(one.name) for one in table.constraints if isinstance(one, UniqueConstraint)}
+        if names := {str(one.name) for one in table.indexes} ^ ({str(name) for name in there} - unique):
+            found.append((table.name, names))
+        for index in table.indexes:
+            columns = [column.name for column in index.columns]
+            allowed = [columns, columns[:-1]] if conn.dialect.name == "sqlite" and columns[-1] == "id" else [columns]
+            told = there.get(str(index.name))
+            if told is not None and (told["column_names"] not in allowed or bool(told["unique"]) != bool(index.unique)):
+                found.append((index.name, told))
+    return found
 
 
 def test_migrating_again_changes_nothing(db: Database) -> None:
@@ -82,9 +86,8 @@ def test_migrating_again_changes_nothing(db: Database) -> None:
     assert db.read_sync(names) == ["kept"]
 
 
-def test_two_managers_may_migrate_at_the_same_time(url: str) -> None:
-    first, second = Database.open(url, patience_s=30), Database.open(url, patience_s=30)
-    first.write_sync(drop_all)
+def test_two_managers_may_migrate_at_the_same_time(database_url: str) -> None:
+    first, second = Database.open(database_url, patience_s=30), Database.open(database_url, patience_s=30)
     results: list[str] = []
     threads = [threading.Thread(target=lambda db=db: results.append(migrate(db))) for db in (first, second)]
     for thread in threads:

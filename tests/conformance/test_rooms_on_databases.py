@@ -1,25 +1,24 @@
-"""Retention, access and fleet on every database: SQLite always; servers by DARNER_TEST_DATABASES (URLs of empty databases)."""
+"""Retention, access and fleet on every database."""
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from darner.access import TokenService
 from darner.core.errors import ConflictError
 from darner.core.fleet import SchedulerInfo, SchedulerQuery
 from darner.core.work import SeenHost
-from darner.db import Database, acquire_lease, migrate
-from darner.db.tables import metadata
+from darner.db import Database, acquire_lease
 from darner.db.tables.jobs import job
 from darner.db.tables.retention import lease, retention_batch
 from darner.fleet.engine import FleetEngine
 from darner.fleet.values import HostFilter
 from darner.retention.config import SweepConfig
 from darner.retention.engine import RetentionEngine
+from darner.retention.parse import policy_from_json
+from darner.retention.records import add_policy
 from darner.retention.sweeper import LEASE
 
 ROOT = Path(__file__).parents[2]
@@ -28,23 +27,14 @@ if str(ROOT) not in sys.path:
 
 from tests.integration.retention.history import ENDED, History  # noqa: E402
 
-URLS = ["sqlite", *os.environ.get("DARNER_TEST_DATABASES", "").split()]
 QUICK = SweepConfig(min_pause_s=0.0001, first_batch=20, max_batch=30)
 
 
-def drop_all(conn: Connection) -> None:
-    metadata.drop_all(conn)
-    conn.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
-
-
-@pytest.fixture(params=URLS, ids=lambda url: url.partition(":")[0])
-def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[History]:
-    url = f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else request.param
-    db = Database.open(url, patience_s=5)
-    db.write_sync(drop_all)
-    migrate(db)
-    yield History(db)
-    db.close()
+@pytest.fixture
+def history(database: Database) -> History:
+    plain = policy_from_json({"rules": [{"name": "all", "hot": "6h"}]})
+    database.write_sync(lambda conn: add_policy(conn, plain, origin="seed", by="system", reason=""))
+    return History(database)
 
 
 async def test_a_sweep_removes_what_is_due_and_nothing_else(history: History) -> None:
@@ -73,7 +63,7 @@ async def test_new_rules_sort_old_jobs_anew_and_a_released_hold_is_seen(history:
         await engine.set_policy({"rules": rules}, by="ann", reason="größer")
         assert (await engine.run(dry_run=False, by="tester")).removed == 1
         assert history.left() == [failed, held]
-        history.db.write_sync(lambda conn: conn.execute(update(job).where(job.c.id == held).values(held=0)))
+        history.db.write_sync(lambda conn: conn.execute(update(job).where(job.c.id == held).values({"held": 0, "class": 0})))
         assert (await engine.run(dry_run=False, by="tester")).removed == 1
         assert history.left() == [failed]
 
