@@ -2,51 +2,45 @@
 
 Only the holder of the lease sweeps, and every transaction checks it first: a sweeper that was paused, or whose clock jumped, loses
 it and changes nothing more. Works are done in turn, a batch each; one that fails does not stop the others, but the run is told to
-have failed then.
+have failed then. What ends while a sweep is at work is sorted in between.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from darner.core.errors import DarnerError
 from darner.core.job import Tier
-from darner.db import Database, acquire_lease, release_lease
+from darner.db import Database, release_lease
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
-from darner.retention import records
-from darner.retention.clock import BootReading, distrust, marked
+from darner.retention.clock import BootReading
 from darner.retention.config import SweepConfig
+from darner.retention.meters import SweepMeters
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import Order
-from darner.retention.sql import fence, marks, runs
+from darner.retention.sql import runs
 from darner.retention.sql.classes import classes_to_sort, make_classes
 from darner.retention.sql.fence import LEASE
 from darner.retention.sql.remove import erase_jobs, hide_jobs
-from darner.retention.sweep.classing import Loose, classify_works
+from darner.retention.sweep.begin import Ask, Beginner
+from darner.retention.sweep.books import BooksWork
+from darner.retention.sweep.classing import Loose, classify_works, new_jobs_work
 from darner.retention.sweep.context import Sweep
-from darner.retention.sweep.errors import SweepEndedError, SweepRefusedError
+from darner.retention.sweep.errors import ClockJumpedError, SweepEndedError, SweepRefusedError
+from darner.retention.sweep.guarding import held_back
 from darner.retention.sweep.moving import MovesWork
 from darner.retention.sweep.runner import Runner
 from darner.retention.sweep.work import Work
 from darner.retention.values import RunState
+from darner.retention.witness import Witness, beside
 
 __all__ = ["LEASE", "Ask", "Sweep", "SweepRefusedError", "Sweeper"]
 _log = get_logger("retention")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """Who wants a sweep. `accept_clock`: a person has looked at the clock, and it is right now; `yes`: nothing may hold it back."""
-
-    trigger: str
-    by: str = ""
-    by_clock: bool = False
-    accept_clock: bool = False
-    yes: bool = False
+_NEW_AT_ONCE = 50
 
 
 class Sweeper:
@@ -66,10 +60,12 @@ class Sweeper:
         self._db = db
         self._config = config
         self._clock = clock
-        self._holder = holder
-        self._boot_clock = boot_clock
         self._parts = parts or RetentionParts()
         self._stopping = asyncio.Event()
+        self.meters = SweepMeters()
+        file = beside(db.engine.url.database) if db.dialect == "sqlite" else None
+        witness = Witness(file)
+        self._beginner = Beginner(db=db, config=config, holder=holder, boot_clock=boot_clock, witness=witness)
 
     def stop(self) -> None:
         """End the running sweep after its batch."""
@@ -78,79 +74,54 @@ class Sweeper:
     async def begin(self, ask: Ask) -> Sweep | None:
         """Take the lease and write the run's row; None when another manager sweeps. SweepRefusedError when there is no policy."""
         self._stopping.clear()
-        boot = self._boot_clock()
-        return await self._db.write(lambda conn: self._begin(conn, ask, boot))
-
-    def _begin(self, conn: Connection, ask: Ask, boot: BootReading) -> Sweep | None:
-        policy = records.policy_in_force(conn)
-        if policy is None:
-            raise SweepRefusedError(
-                "There is no retention policy, so nothing is removed; set one with `darner retention policy set`."
-            )
-        held = acquire_lease(conn, LEASE, self._holder, ttl_s=self._config.lease_ttl_s)
-        if held is None:
-            return None
-        seen, mark = fence.look(conn), marks.mark(conn, "clock")
-        tolerance_ms = int(self._config.clock_tolerance_s * 1000)
-        reason = None if ask.accept_clock else distrust(mark, boot, seen.now_ms, tolerance_ms=tolerance_ms)
-        run_id = runs.begin_run(conn, policy_version=policy.version, trigger=ask.trigger, holder=self._holder, epoch=held.epoch)
-        order = Order(policy=policy.policy)
-        sweep = Sweep(
-            db=self._db,
-            lease=held,
-            run_id=run_id,
-            policy=policy,
-            order=order,
-            seen=seen,
-            boot_clock=self._boot_clock,
-            began=boot,
-            began_ms=seen.now_ms,
-            lease_ttl_ms=int(self._config.lease_ttl_s * 1000),
-            tolerance_ms=tolerance_ms,
-            yes=ask.yes,
-            by_clock=ask.by_clock,
-        )
-        if reason:
-            said = f"{reason} Nothing is removed until a person says that it is right (a run with accept_clock)."
-            runs.end_run(conn, run_id, RunState.HELD, error=said)
-            release_lease(conn, held)
-            sweep.refused = said
-            return sweep
-        marks.set_mark(conn, "clock", marked({} if ask.accept_clock else mark, boot, seen.now_ms), by=self._holder)
-        sweep.classes = make_classes(conn, order)
-        return sweep
+        return await self._beginner.begin(ask)
 
     async def carry_out(self, sweep: Sweep) -> RunState:
         """Do it, and write how it ended. Never raises a DarnerError: a failed run is history too."""
         if sweep.refused:
             _log.warning("sweep held back", run=sweep.run_id, reason=sweep.refused)
+            self.meters.ended(RunState.HELD, 0.0)
             return RunState.HELD
-        state, error = RunState.DONE, ""
+        began = self._clock.monotonic()
+        end = _End()
         try:
-            error = await self._sweep(sweep)
-            state = RunState.FAILED if error else RunState.STOPPED if self._stopping.is_set() else RunState.DONE
+            await self._sweep(sweep, end)
+        except ClockJumpedError as jump:
+            end.state, end.error = RunState.HELD, jump.message
         except SweepEndedError as change:
-            state, error = RunState.STOPPED, change.message
+            end.state, end.error = RunState.STOPPED, change.message
         except DarnerError as failure:
-            state, error = RunState.FAILED, failure.message
+            end.state, end.error = RunState.FAILED, failure.message
         except asyncio.CancelledError:
-            await self._finish(sweep, RunState.STOPPED, "The manager stopped.")
+            end.state, end.error = RunState.STOPPED, "The manager stopped."
+            await self._finish(sweep, end)
             raise
         except Exception as failure:
-            await self._finish(sweep, RunState.FAILED, f"Unexpected: {type(failure).__name__}.")
+            end.state, end.error = RunState.FAILED, f"Unexpected: {type(failure).__name__}."
+            await self._finish(sweep, end)
             raise
-        if state == RunState.FAILED:
-            _log.warning("sweep failed", run=sweep.run_id, reason=error)
-        await self._finish(sweep, state, error)
-        return state
+        if end.state in {RunState.FAILED, RunState.HELD}:
+            _log.warning(
+                "sweep failed" if end.state == RunState.FAILED else "removal held back", run=sweep.run_id, reason=end.error
+            )
+        await self._finish(sweep, end)
+        self.meters.ended(end.state, self._clock.monotonic() - began)
+        return end.state
 
-    async def _finish(self, sweep: Sweep, state: RunState, error: str) -> None:
+    async def _finish(self, sweep: Sweep, end: "_End") -> None:
         def finish(conn: Connection) -> None:
-            runs.end_run(conn, sweep.run_id, state, error=error)
+            if sweep.run_id:
+                report = end.report or None
+                runs.end_run(conn, sweep.run_id, end.state, error=end.error, report=report)
+                if sweep.by_clock and end.state == RunState.DONE and not report:
+                    runs.drop_empty_before(conn, sweep.run_id)
             release_lease(conn, sweep.lease)
 
+        durable = not sweep.by_clock or bool(end.classified or end.moved or end.removed)
         try:
-            await self._db.write(finish)
+            await self._db.write(finish, durable=durable)
+            if durable:
+                self._beginner.witnessed()
         except DarnerError as failure:
             _log.warning("the end of a sweep could not be written", run=sweep.run_id, reason=failure.message)
 
@@ -161,24 +132,66 @@ class Sweeper:
         self._stopping.clear()
         await self._runner().all(classify_works(stale, self._parts), Loose(self._db, order, classes))
 
-    async def _sweep(self, sweep: Sweep) -> str:
-        """All phases; what failed, in one sentence."""
+    async def sort_new(self) -> None:
+        """Sort what has just ended, if anything has and no other manager sweeps."""
+        if not await self._beginner.look():
+            return
+        sweep = await self._beginner.begin_sorting()
+        if sweep is None:
+            return
+        try:
+            runner, work = self._runner(), new_jobs_work(self._parts)
+            await runner.all([work], sweep, at_most=_NEW_AT_ONCE)
+        finally:
+            await self._finish(sweep, _End())
+
+    async def _sweep(self, sweep: Sweep, end: "_End") -> None:
+        """All phases."""
         runner = self._runner()
         stale = await self._db.read(lambda conn: classes_to_sort(conn, sweep.classes))
-        classified = await runner.all(classify_works(stale, self._parts), sweep)
+        runner.cap = await self._cap()
+        end.classified = await runner.all(classify_works(stale, self._parts), sweep)
+        runner.between = lambda: new_jobs_work(self._parts)
         made = [make() for make in self._parts.works]
-        moved = await runner.all([work for work in made if not work.removes], sweep)
-        removed = await runner.all([*_own_works(), *(work for work in made if work.removes)], sweep)
-        if removed or moved or classified:
-            _log.info("sweep done", run=sweep.run_id, classified=classified, moved=moved, removed=removed)
-        await self._forget(sweep)
-        if removed:
+        end.moved = await runner.all([work for work in made if not work.removes], sweep)
+        removing = [*_own_works(), *(work for work in made if work.removes)]
+        end.removed = await self._remove(runner, sweep, removing, end)
+        runner.between = None
+        await runner.all([BooksWork()], sweep)
+        if end.removed or end.moved or end.classified:
+            _log.info("sweep done", run=sweep.run_id, classified=end.classified, moved=end.moved, removed=end.removed)
+        if end.removed or end.moved:
             await self._give_space_back(runner)
-        return "; ".join(f"{name}: {reason}" for name, reason in runner.failures.items())
+        if runner.failures:
+            end.state = RunState.FAILED
+            end.error = "; ".join(f"{name}: {reason}" for name, reason in runner.failures.items())
+        elif self._stopping.is_set() and end.state == RunState.DONE:
+            end.state = RunState.STOPPED
 
-    async def _forget(self, sweep: Sweep) -> None:
-        before_ms = sweep.began_ms - sweep.policy.policy.bookkeeping.runs.ms
-        await self._db.write(lambda conn: runs.forget_runs(conn, before_ms=before_ms), durable=False)
+    async def _remove(self, runner: Runner, sweep: Sweep, works: Sequence[Work], end: "_End") -> int:
+        """Only in the maintenance window, and only if the guard lets it."""
+        if self._stopping.is_set():
+            return 0
+        if not sweep.may_remove():
+            end.waits(sweep)
+            return 0
+        finding = await held_back(sweep, works)
+        self.meters.held.set(0 if finding is None else finding.rows)
+        if finding is None:
+            removed = await runner.all(works, sweep, while_=sweep.may_remove)
+            if not sweep.may_remove():
+                end.waits(sweep)
+            return removed
+        since = await self._db.read(runs.held_since)
+        if since == sweep.run_id or not sweep.by_clock:
+            end.state = RunState.HELD
+            end.error = f"{finding.reason} Nothing is removed until a person confirms it (run {sweep.run_id}); the rest was done."
+            end.report["held"] = {"rows": finding.rows, "share": round(finding.share, 4)}
+        return 0
+
+    async def _cap(self) -> int | None:
+        cap = self._parts.batch_cap
+        return None if cap is None else await self._db.read(cap)
 
     async def _give_space_back(self, runner: Runner) -> None:
         """SQLite keeps the room of deleted rows; return it in steps, so that nobody waits long (spec/retention.md, 4.3)."""
@@ -188,7 +201,24 @@ class Sweeper:
                 await runner.breathe(self._config.target_hold_s)
 
     def _runner(self) -> Runner:
-        return Runner(self._db, config=self._config, clock=self._clock, parts=self._parts, stopping=self._stopping)
+        return Runner(
+            self._db, config=self._config, clock=self._clock, parts=self._parts, stopping=self._stopping, meters=self.meters
+        )
+
+
+class _End:
+    """How a sweep ended, gathered on the way."""
+
+    def __init__(self) -> None:
+        self.state = RunState.DONE
+        self.error = ""
+        self.report: dict[str, Any] = {}
+        self.classified = self.moved = self.removed = 0
+
+    def waits(self, sweep: Sweep) -> None:
+        """Removal waits for the window. A sweep by the clock says so in the status only, or there would be a row each time."""
+        if sweep.window is not None and not sweep.by_clock:
+            self.report["waits_until_at"] = sweep.window.opens_at(sweep.now_ms())
 
 
 def _own_works() -> Sequence[Work]:

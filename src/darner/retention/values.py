@@ -1,5 +1,6 @@
 """What the room tells others: policy versions, runs, reports. Times in unix milliseconds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -74,6 +75,19 @@ class Audit:
     oldest_at: int
     newest_at: int
     ids_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRow:
+    """A hold: on one job, or on all jobs that match. `until`: when it ends by itself; None: when a person ends it."""
+
+    id: int
+    job_id: int | None
+    match: Mapping[str, Any] | None
+    reason: str
+    created_at: int
+    created_by: str
+    until: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

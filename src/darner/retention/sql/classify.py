@@ -1,6 +1,6 @@
 """Ended jobs sorted into the classes of an order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,12 @@ from sqlalchemy import Connection, Select, and_, select, update
 
 from darner.core.job import END_STATES, Tier
 from darner.db.tables.jobs import job
-from darner.retention.policy import Basis
-from darner.retention.rules import HELD, Order, class_of, rule_for
+from darner.retention.policy import Basis, Rule
+from darner.retention.rules import HELD, UNCLASSIFIED, Order, class_of, rule_for
+from darner.retention.sql import groups
 from darner.retention.sql.due import ORDER_BY, beyond, job_class
 from darner.retention.sql.facts import FACTS, JobRow, facts_of
+from darner.retention.sql.groups import ReadArgs
 from darner.retention.values import Batch, Cursor
 
 
@@ -23,18 +25,23 @@ class Sorting:
     ids: Mapping[str, int]
     stale: int
     tier: Tier
+    enqueue: Callable[[Connection, Sequence[int], str, int], object] | None = None
+    read_args: ReadArgs | None = None
 
 
-def classify_batch(conn: Connection, sorting: Sorting, *, after: Cursor, limit: int) -> Batch:
-    """Sort at most `limit` jobs."""
+def classify_batch(conn: Connection, sorting: Sorting, *, after: Cursor, limit: int, now_ms: int) -> Batch:
+    """Sort at most `limit` jobs, put those whose rule names a sink on their way to it, and the last of groups into their class."""
     statement = ended_statement(sorting.stale, sorting.tier, after=after, limit=limit)
     rows = conn.execute(statement).all()
     if not rows:
         return Batch()
-    groups: dict[tuple[int, Basis | None], list[int]] = {}
-    for row in facts_of(conn, rows, sorting.order):
-        groups.setdefault(_place(row, sorting), []).append(row.id)
-    changed = sum(_put(conn, keys, number, basis) for (number, basis), keys in groups.items() if number != sorting.stale)
+    ruled = [(row, rule_for(row, sorting.order.policy)) for row in facts_of(conn, rows, sorting.order)]
+    kept = groups.regroup(conn, ruled, sorting.ids, sorting.read_args) if _keeps_last(sorting.order) else {}
+    places: dict[tuple[int, Basis | None], list[int]] = {}
+    for row, rule in ruled:
+        places.setdefault(_place(row, rule, kept, sorting), []).append(row.id)
+    changed = sum(_put(conn, keys, number, basis) for (number, basis), keys in places.items() if number != sorting.stale)
+    _send(conn, ruled, sorting, now_ms)
     return Batch(examined=len(rows), changed=changed, cursor=Cursor(base_at=rows[-1].base_at, id=rows[-1].id))
 
 
@@ -44,10 +51,15 @@ def ended_statement(class_id: int, tier: Tier, *, after: Cursor, limit: int) -> 
     return select(*FACTS).where(ended).order_by(*ORDER_BY).limit(limit).with_for_update(skip_locked=True)
 
 
-def _place(row: JobRow, sorting: Sorting) -> tuple[int, Basis | None]:
+def _keeps_last(order: Order) -> bool:
+    return any(rule.keep_last is not None for rule in order.policy.rules)
+
+
+def _place(row: JobRow, rule: Rule | None, kept: Mapping[int, str], sorting: Sorting) -> tuple[int, Basis | None]:
     """A job's class, and what its ages count from; None: leave that (a hidden job counts from when it was hidden)."""
     name = class_of(row, sorting.order)
-    rule = rule_for(row, sorting.order.policy)
+    if rule is not None and name == rule.name:
+        name = kept.get(row.id, name)
     basis = rule.basis if rule else Basis.FINISHED
     return (sorting.ids[name] if name else HELD), (None if row.tier == Tier.DELETED else basis)
 
@@ -57,3 +69,21 @@ def _put(conn: Connection, keys: Sequence[int], number: int, basis: Basis | None
     if basis is not None:
         values[job.c.base_at] = job.c.finished_at if basis == Basis.FINISHED else job.c.created_at
     return conn.execute(update(job).where(job.c.id.in_(keys)).values(values)).rowcount
+
+
+def _send(conn: Connection, ruled: Sequence[tuple[JobRow, Rule | None]], sorting: Sorting, now_ms: int) -> None:
+    """Into the outbox of their rule's sink; those that are there already stay as they are."""
+    if sorting.enqueue is None:
+        return
+    sinks: dict[str, list[int]] = {}
+    for row, rule in ruled:
+        if rule is not None and rule.export:
+            sinks.setdefault(rule.export, []).append(row.id)
+    for sink, ids in sinks.items():
+        sorting.enqueue(conn, ids, sink, now_ms)
+
+
+def unsorted_statement() -> Select[Any]:
+    """A job that has ended and is in no class yet."""
+    new = (job_class == UNCLASSIFIED, job.c.tier == int(Tier.HOT), beyond(Cursor()))
+    return select(job.c.id).where(*new).order_by(*ORDER_BY).limit(1)

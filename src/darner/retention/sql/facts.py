@@ -52,13 +52,14 @@ class JobRow:
 
 
 def facts_of(conn: Connection, rows: Sequence[Row[Any]], order: Order) -> list[JobRow]:
-    """The facts of rows that were selected with FACTS. Clusters are read only if the order asks for them."""
+    """The facts of rows that were selected with FACTS, and maybe more. Clusters are read only if the order asks for them."""
     clusters = _clusters(conn, [row.id for row in rows]) if rows and _asks_for_clusters(order) else {}
     return [_fact(row, clusters) for row in rows]
 
 
 def _fact(row: Row[Any], clusters: Mapping[int, tuple[int, ...]]) -> JobRow:
     values = dict(row._mapping)  # noqa: SLF001  (SQLAlchemy's public name for it)
+    values.pop("may_leave", None)
     values["labels"] = json.loads(values["labels"]) if values["labels"] else {}
     return JobRow(**values, clusters=clusters.get(row.id, ()))
 

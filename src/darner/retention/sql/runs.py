@@ -1,16 +1,23 @@
 """The history of sweeps and of their batches. Functions that are one step of a transaction each."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, literal, select, update
 
 from darner.db import bounded_delete, db_now_ms
 from darner.db.tables.retention import lease, retention_batch, retention_run
+from darner.retention.sql.fence import LEASE
+from darner.retention.sql.marks import mark
 from darner.retention.values import Audit, Run, RunState
 
 _ERROR_LIMIT = 1024
-_PRUNED_AT_ONCE = 500
+_STRETCH = 500
+_INTERRUPTED = "It was interrupted; what it had moved by then stays moved."
+_COUNTERS = ("classified", "examined", "folded", "archived", "hidden", "removed")
+# Who asked for a sweep by the clock.
+SCHEDULE = "schedule"
 
 
 def begin_run(conn: Connection, *, policy_version: int, trigger: str, holder: str, epoch: int, dry_run: bool = False) -> int:
@@ -26,8 +33,8 @@ def begin_run(conn: Connection, *, policy_version: int, trigger: str, holder: st
 def fail_interrupted(conn: Connection, *, epoch: int, now_ms: int) -> int:
     """Tell the runs of earlier epochs, which nobody carries out any more, to have failed; how many there were."""
     left = and_(retention_run.c.state == RunState.RUNNING, retention_run.c.epoch < epoch, retention_run.c.dry_run.is_(False))
-    said = "It was interrupted; what it had moved by then stays moved."
-    return conn.execute(update(retention_run).where(left).values(state=RunState.FAILED, finished_at=now_ms, error=said)).rowcount
+    told = {"state": RunState.FAILED, "finished_at": now_ms, "error": _INTERRUPTED}
+    return conn.execute(update(retention_run).where(left).values(**told)).rowcount
 
 
 def count_run(conn: Connection, run_id: int, **more: int) -> None:
@@ -54,10 +61,22 @@ def end_run(conn: Connection, run_id: int, state: RunState, *, error: str = "", 
     conn.execute(update(retention_run).where(this).values(**values))
 
 
+def is_running(conn: Connection) -> bool:
+    """Whether a run is carried out, or was not told yet that it is not any more."""
+    running = (retention_run.c.state == RunState.RUNNING, retention_run.c.dry_run.is_(False))
+    return conn.execute(select(retention_run.c.id).where(*running).limit(1)).first() is not None
+
+
+def ask_to_cancel(conn: Connection, run_id: int) -> bool:
+    """Let a running run end after its batch; whether it was running."""
+    running = (retention_run.c.id == run_id, retention_run.c.state == RunState.RUNNING)
+    return conn.execute(update(retention_run).where(*running).values(cancel_asked=True)).rowcount == 1
+
+
 def run(conn: Connection, run_id: int) -> Run | None:
     """One run."""
     row = conn.execute(select(retention_run).where(retention_run.c.id == run_id)).one_or_none()
-    return _run(row) if row is not None else None
+    return _told(conn, [_run(row)])[0] if row is not None else None
 
 
 def runs(conn: Connection, *, before: int | None, limit: int) -> list[Run]:
@@ -65,7 +84,17 @@ def runs(conn: Connection, *, before: int | None, limit: int) -> list[Run]:
     statement = select(retention_run).order_by(retention_run.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(retention_run.c.id < before)
-    return [_run(row) for row in conn.execute(statement)]
+    return _told(conn, [_run(row) for row in conn.execute(statement)])
+
+
+def _told(conn: Connection, found: list[Run]) -> list[Run]:
+    """A run that nobody carries out any more has failed, also before the next sweep writes that down."""
+    if all(one.state != RunState.RUNNING for one in found):
+        return found
+    holder = conn.execute(select(lease.c.epoch, lease.c.until).where(lease.c.name == LEASE)).one_or_none()
+    alive = holder.epoch if holder is not None and holder.until > db_now_ms(conn) else None
+    lost = {one.id for one in found if one.state == RunState.RUNNING and one.epoch != alive}
+    return [replace(one, state=RunState.FAILED, error=_INTERRUPTED) if one.id in lost else one for one in found]
 
 
 def batches(conn: Connection, run_id: int, *, after: int, limit: int) -> list[Audit]:
@@ -86,7 +115,28 @@ def moved_by_rule(conn: Connection, run_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def forget_runs(conn: Connection, *, before_ms: int) -> int:
+def drop_empty_before(conn: Connection, run_id: int) -> None:
+    """If a sweep by the clock moved nothing, and neither did the one before, the history keeps only the later of them."""
+    moved = sum((retention_run.c[name] for name in _COUNTERS), literal(0))
+    empty = and_(
+        retention_run.c.trigger == SCHEDULE,
+        retention_run.c.state == RunState.DONE,
+        retention_run.c.error == "",
+        retention_run.c.report.is_(None),
+        moved == 0,
+    )
+    two = select(retention_run.c.id, case((empty, 1), else_=0)).where(retention_run.c.id <= run_id)
+    latest = conn.execute(two.order_by(retention_run.c.id.desc()).limit(2)).all()
+    if len(latest) > 1 and all(is_empty for _, is_empty in latest):
+        conn.execute(delete(retention_run).where(retention_run.c.id == latest[1][0]))
+
+
+def held_since(conn: Connection) -> int:
+    """The run since which the guard holds removal back; 0: it does not."""
+    return int(mark(conn, "held-back").get("since_run", 0))
+
+
+def forget_runs(conn: Connection, *, before_ms: int, limit: int) -> int:
     """Drop a few of the runs, and of their batches, that began before a moment; how many rows."""
     newest = select(func.max(retention_run.c.id)).where(retention_run.c.started_at < before_ms, retention_run.c.id < _recent(conn))
     last = conn.execute(newest).scalar()
@@ -94,16 +144,16 @@ def forget_runs(conn: Connection, *, before_ms: int) -> int:
         return 0
     old = retention_batch.c.run_id <= last
     by = [retention_batch.c.run_id, retention_batch.c.id]
-    dropped = bounded_delete(conn, retention_batch, old, limit=_PRUNED_AT_ONCE, order_by=by)
+    dropped = bounded_delete(conn, retention_batch, old, limit=limit, order_by=by)
     if dropped:
         return dropped
-    return bounded_delete(conn, retention_run, retention_run.c.id <= last, limit=_PRUNED_AT_ONCE, order_by=[retention_run.c.id])
+    return bounded_delete(conn, retention_run, retention_run.c.id <= last, limit=limit, order_by=[retention_run.c.id])
 
 
 def _recent(conn: Connection) -> int:
     """Only the oldest stretch of the history is looked at, so that an empty prune costs nothing."""
     first = conn.execute(select(func.min(retention_run.c.id))).scalar() or 0
-    return int(first) + _PRUNED_AT_ONCE
+    return int(first) + _STRETCH
 
 
 def lease_holder(conn: Connection, name: str) -> dict[str, Any] | None:

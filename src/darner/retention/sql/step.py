@@ -1,12 +1,14 @@
 """One batch of a move: choose, ask the rules again, act, and write the audit, in one transaction behind the fence."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, update
 
 from darner.core.job import Tier
 from darner.db.tables.jobs import job
 from darner.retention.rules import UNCLASSIFIED, Move, verdict
+from darner.retention.sql import groups
 from darner.retention.sql.due import due_statement, job_class
 from darner.retention.sql.facts import JobRow, facts_of
 from darner.retention.sweep.work import SweepContext
@@ -18,6 +20,15 @@ _PARTS_PER_BATCH = 5_000
 Act = Callable[[Connection, Sequence[int], int], int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Jobs that may move, of so many looked at. `cursor` None: there are no more."""
+
+    going: Sequence[JobRow] = ()
+    examined: int = 0
+    cursor: Cursor | None = None
+
+
 def action_of(move: Move) -> str:
     """The move's word in the audit."""
     words = {None: "delete", Tier.DELETED: "hide", Tier.WARM: "fold", Tier.ARCHIVE: "archive"}
@@ -27,23 +38,41 @@ def action_of(move: Move) -> str:
 def move_batch(conn: Connection, sweep: SweepContext, *, move: Move, class_id: int, act: Act, after: Cursor, limit: int) -> Batch:
     """Move at most `limit` due jobs. LeaseLostError or SweepEndedError before anything is touched."""
     now_ms = sweep.fence(conn)
+    chosen = choose(conn, sweep, move=move, class_id=class_id, now_ms=now_ms, after=after, limit=limit)
+    freed = 0
+    if chosen.going:
+        freed = act(conn, [row.id for row in chosen.going], now_ms)
+        sweep.tell(conn, action_of(move), move.rule.name, chosen.going, bytes_freed=freed, now_ms=now_ms)
+    return Batch(examined=chosen.examined, changed=len(chosen.going), bytes=freed, cursor=chosen.cursor)
+
+
+def choose(conn: Connection, sweep: SweepContext, *, move: Move, class_id: int, now_ms: int, after: Cursor, limit: int) -> Chosen:
+    """The next jobs that may move now: ripe, known to the rule's sink, judged by the rules, not among the last that are kept.
+
+    Those that changed since they were sorted go back to be sorted anew. `now_ms` is what the fence gave in this transaction.
+    """
     rows = conn.execute(due_statement(move, class_id, now_ms, after=after, limit=limit)).all()
     if not rows:
-        return Batch()
+        return Chosen()
+    gated = {row.id for row in rows if not row.may_leave}
     taken = list(_light(facts_of(conn, rows, sweep.order)))
-    cursor = Cursor(base_at=taken[-1].base_at or 0, id=taken[-1].id)
     judged = [(row, verdict(row, sweep.order)) for row in taken]
-    going = [row for row, judgement in judged if judgement.rule == move.rule.name and judgement.due(now_ms)]
-    _declassify(conn, [row.id for row, judgement in judged if judgement.rule != move.rule.name])
-    freed = 0
-    if going:
-        freed = act(conn, [row.id for row in going], now_ms)
-        sweep.tell(conn, action_of(move), move.rule.name, going, bytes_freed=freed, now_ms=now_ms)
-    return Batch(examined=len(taken), changed=len(going), bytes=freed, cursor=cursor)
+    going = [row for row, told in judged if told.rule == move.rule.name and told.due(now_ms) and row.id not in gated]
+    last = _last_kept(conn, move, going)
+    _sort_anew(conn, [row.id for row, told in judged if told.rule != move.rule.name or row.id in last])
+    cursor = Cursor(base_at=taken[-1].base_at or 0, id=taken[-1].id)
+    return Chosen(going=[row for row in going if row.id not in last], examined=len(taken), cursor=cursor)
 
 
-def _declassify(conn: Connection, ids: Sequence[int]) -> None:
-    """Jobs that changed since they were classified are sorted again by the next sweep."""
+def _last_kept(conn: Connection, move: Move, rows: Sequence[JobRow]) -> set[int]:
+    """Those that the rule keeps as the last of their group. Folding takes nothing away, and hidden jobs count no more."""
+    keep_last = move.rule.keep_last
+    if keep_last is None or not rows or move.to == Tier.WARM or move.start == Tier.DELETED:
+        return set()
+    return groups.newest(conn, [row.id for row in rows], keep_last.count)
+
+
+def _sort_anew(conn: Connection, ids: Sequence[int]) -> None:
     if ids:
         conn.execute(update(job).where(job.c.id.in_(ids)).values({job_class: UNCLASSIFIED}))
 

@@ -33,13 +33,20 @@ class ClassifyWork:
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """Sort at most `limit` jobs in one transaction."""
         began = time.monotonic()
-        sorting = Sorting(order=sweep.order, ids=sweep.classes, stale=self._stale, tier=self._tier)
+        sorting = Sorting(
+            order=sweep.order,
+            ids=sweep.classes,
+            stale=self._stale,
+            tier=self._tier,
+            enqueue=self._parts.enqueue,
+            read_args=self._parts.read_args,
+        )
 
         def step(conn: Connection) -> Batch:
             nonlocal began
             began = time.monotonic()
-            sweep.fence(conn)
-            done = classify_batch(conn, sorting, after=self._cursor, limit=limit)
+            now_ms = sweep.fence(conn)
+            done = classify_batch(conn, sorting, after=self._cursor, limit=limit, now_ms=now_ms)
             sweep.count(conn, classified=done.changed, examined=done.examined)
             return done
 

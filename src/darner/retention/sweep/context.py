@@ -19,6 +19,7 @@ from darner.retention.sweep.errors import (
     SweepPausedError,
 )
 from darner.retention.values import PolicyVersion
+from darner.retention.window import Window
 
 _COUNTERS = {"fold": "folded", "archive": "archived", "hide": "hidden", "delete": "removed"}
 
@@ -42,9 +43,20 @@ class Sweep:
     lease_ttl_ms: int
     tolerance_ms: int
     classes: Mapping[str, int] = field(default_factory=dict)
+    window: Window | None = None
     refused: str = ""
     yes: bool = False
+    clock_accepted: bool = False
     by_clock: bool = True
+
+    def now_ms(self) -> int:
+        """The database's time, estimated by the time that passed since the sweep began; for what is not compared with rows."""
+        boot = self.boot_clock()
+        return self.began_ms + (boot.ms - self.began.ms if boot.boot_id == self.began.boot_id else 0)
+
+    def may_remove(self) -> bool:
+        """Whether the maintenance window is open, or a person does not want to wait for it."""
+        return self.window is None or self.yes or self.window.is_open(self.now_ms())
 
     @property
     def policy_version(self) -> int:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from darner.core.errors import DarnerError, TimedOutError, UnavailableError
 from darner.db import Database, LeaseLostError
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
 from darner.retention.config import SweepConfig
+from darner.retention.meters import SweepMeters
 from darner.retention.ports import RetentionParts
 from darner.retention.sweep.errors import SweepEndedError
 from darner.retention.sweep.pace import Duty, Pace
@@ -20,26 +21,42 @@ _log = get_logger("retention")
 class Runner:
     """Carries works out for one sweep. `failures`: what went wrong, by work."""
 
-    def __init__(self, db: Database, *, config: SweepConfig, clock: Clock, parts: RetentionParts, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        config: SweepConfig,
+        clock: Clock,
+        parts: RetentionParts,
+        stopping: asyncio.Event,
+        meters: SweepMeters,
+    ) -> None:
         """`stopping` ends everything after the batch at hand."""
         self._db = db
         self._config = config
         self._clock = clock
         self._parts = parts
         self._stopping = stopping
+        self._meters = meters
+        self._sorted_at = clock.monotonic()
         self._duty = Duty()
         self._paces: dict[str, Pace] = {}
         self._batches = 0
         self.cap: int | None = None
         self.failures: dict[str, str] = {}
-        self.between: Callable[[], Awaitable[bool]] | None = None
+        self.between: Callable[[], Work] | None = None
 
-    async def all(self, works: Sequence[Work], sweep: SweepContext, *, while_: Callable[[], Awaitable[bool]] | None = None) -> int:
-        """Do works until none has more, `stopping` is set, or `while_` says no; how many rows changed."""
-        waiting, changed = deque(works), 0
-        while waiting and not self._stopping.is_set():
-            if while_ is not None and not await while_():
-                break
+    async def all(
+        self, works: Sequence[Work], sweep: SweepContext, *, while_: Callable[[], bool] | None = None, at_most: int | None = None
+    ) -> int:
+        """Do works until none has more, `stopping` is set, `while_` says no, or `at_most` batches are done; how many rows changed.
+
+        What `between` makes, if it is set, has a batch every few seconds.
+        """
+        waiting, changed, batches = deque(works), 0, 0
+        while waiting and not self._stopping.is_set() and batches != at_most and (while_ is None or while_()):
+            batches += 1
+            await self._in_between(sweep)
             work = waiting.popleft()
             done = await self._one(work, sweep)
             if done is None:
@@ -75,10 +92,18 @@ class Runner:
             return None
         if done.held_s:
             pace.went_well(done.held_s)
+        self._meters.moved(work.name, done.changed, done.bytes)
         return done
+
+    async def _in_between(self, sweep: SweepContext) -> None:
+        if self.between is None or self._clock.monotonic() - self._sorted_at < self._config.prompt_s:
+            return
+        self._sorted_at = self._clock.monotonic()
+        await self._one(self.between(), sweep)
 
     def _failed(self, work: Work, reason: str) -> None:
         self.failures[work.name] = reason
+        self._meters.failures.labels(work.name.partition(":")[0]).inc()
         _log.warning("retention work failed", work=work.name, reason=reason)
 
     def _pace(self, work: Work) -> Pace:

@@ -1,0 +1,183 @@
+"""The guard of a sweep: counts what a change of policy or clock makes due, and remembers what it found."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from darner.db.tables.jobs import job
+from darner.db.tables.retention import retention_policy, retention_run
+from darner.retention import guard
+from darner.retention.clock import BootReading, marked
+from darner.retention.guard import Change, Finding
+from darner.retention.parse import policy_from_text
+from darner.retention.policy import Policy
+from darner.retention.rules import Move, Order, scheme_of, verdict
+from darner.retention.sql.due import ORDER_BY, beyond, due_where, job_class
+from darner.retention.sql.facts import FACTS, facts_of
+from darner.retention.sql.marks import drop_mark, mark, set_mark
+from darner.retention.sweep.context import Sweep
+from darner.retention.sweep.moving import all_moves
+from darner.retention.sweep.work import Guarded, Work
+from darner.retention.values import Cursor, RunState
+
+_AT_ONCE = 2_000
+SETTLED, HELD_BACK = "settled", "held-back"
+
+
+async def held_back(sweep: Sweep, works: Sequence[Work]) -> Finding | None:
+    """Why this sweep may not remove; None: it may, and what is in force is settled from now on. Free where nothing changed."""
+    db = sweep.db
+    settled, found = await db.read(lambda conn: (mark(conn, SETTLED), mark(conn, HELD_BACK)))
+    version = int(settled["version"]) if settled else await db.read(_last_swept)
+    change, then_ms = _change(sweep, settled, version)
+    now_ms = sweep.now_ms()
+    if change.counts and not sweep.yes:
+        finding = _remembered(found, sweep, version, now_ms) or await _counted(sweep, works, change, version, then_ms)
+        if finding is not None:
+            await db.write(lambda conn: set_mark(conn, HELD_BACK, _mark(found, finding, sweep, version), by="system"))
+            return finding
+    await db.write(lambda conn: _settle(conn, sweep, settled, found), durable=False)
+    return None
+
+
+def confirm(conn: Connection, version: int, *, by: str, now_ms: int) -> None:
+    """A person wants what a version removes."""
+    row = retention_policy.c
+    unconfirmed = (row.version == version, row.confirmed_at.is_(None))
+    conn.execute(update(retention_policy).where(*unconfirmed).values(confirmed_at=now_ms, confirmed_by=by))
+
+
+def _change(sweep: Sweep, settled: dict[str, Any], version: int) -> tuple[Change, int]:
+    """What changed since the last removal, and the moment by the clock that was expected."""
+    boot, now_ms = sweep.boot_clock(), sweep.now_ms()
+    readings = settled.get("readings", {})
+    then_ms, unknown = now_ms, False
+    if readings and not sweep.clock_accepted:
+        before = readings.get(boot.boot_id)
+        unknown = before is None
+        then_ms = int(settled["database_ms"]) if before is None else before[1] + boot.ms - before[0]
+    policy = sweep.policy
+    change = Change(
+        policy=policy.version != version,
+        changed_at=policy.created_at,
+        confirmed=policy.confirmed_at is not None,
+        clock_ms=now_ms - then_ms,
+        unknown_clock=unknown,
+    )
+    return change, min(then_ms, now_ms)
+
+
+def _last_swept(conn: Connection) -> int:
+    """The version that a sweep last carried out, before anybody wrote down what is settled; else the first one."""
+    done = (retention_run.c.state == RunState.DONE, retention_run.c.dry_run.is_(False))
+    latest = select(retention_run.c.policy_version).where(*done).order_by(retention_run.c.id.desc()).limit(1)
+    first = select(func.min(retention_policy.c.version))
+    return int(conn.execute(latest).scalar() or conn.execute(first).scalar() or 0)
+
+
+def _remembered(found: dict[str, Any], sweep: Sweep, version: int, now_ms: int) -> Finding | None:
+    same = found.get("version") == sweep.policy.version and found.get("settled") == version
+    if not same or now_ms >= found["again_at"]:
+        return None
+    return Finding(reason=found["reason"], rows=found["rows"], share=found["share"], again_at=found["again_at"])
+
+
+async def _counted(sweep: Sweep, works: Sequence[Work], change: Change, version: int, then_ms: int) -> Finding | None:
+    before = Order(policy=await sweep.db.read(lambda conn: _policy(conn, version)), selectors=sweep.order.selectors)
+    if not change.policy or change.confirmed:
+        before = sweep.order
+    anew = await due_anew(sweep, before, then_ms)
+    for work in works:
+        if isinstance(work, Guarded):
+            anew += await sweep.db.read(lambda conn, work=work: _beside(conn, work, sweep, before, then_ms))  # type: ignore[misc]
+    if anew < guard.LEAST_ROWS:
+        return None
+    total = await sweep.db.read(lambda conn: int(conn.execute(select(func.count()).select_from(job)).scalar_one()))
+    return guard.decide(change, due_anew=anew, table_rows=total, now_ms=sweep.now_ms())
+
+
+def _beside(conn: Connection, work: Guarded, sweep: Sweep, before: Order, then_ms: int) -> int:
+    return max(0, work.due_rows(conn, sweep.order, sweep.now_ms()) - work.due_rows(conn, before, then_ms))
+
+
+def _policy(conn: Connection, version: int) -> Policy:
+    return policy_from_text(conn.execute(select(retention_policy.c.body).where(retention_policy.c.version == version)).scalar_one())
+
+
+async def due_anew(sweep: Sweep, before: Order, then_ms: int) -> int:
+    """How many jobs a sweep would remove now that it would not have removed under `before` at `then_ms`."""
+    same = scheme_of(before) == scheme_of(sweep.order)
+    anew = 0
+    for rule in sweep.order.policy.rules:
+        for move in all_moves(rule):
+            if move.removes and rule.name in sweep.classes:
+                anew += await (_by_range(sweep, move, before, then_ms) if same else _by_walk(sweep, move, before, then_ms))
+    return anew
+
+
+async def _by_range(sweep: Sweep, move: Move, before: Order, then_ms: int) -> int:
+    """Jobs are sorted the same way under both, so those due anew lie between two ages."""
+    earlier = next(rule for rule in before.policy.rules if rule.name == move.rule.name)
+    ages = [one.age.ms for one in all_moves(earlier) if one.removes and one.start == move.start]
+    where = due_where(move, job_class == sweep.classes[move.rule.name], sweep.now_ms())
+    if ages:
+        where &= job.c.base_at > then_ms - ages[0]
+    count = select(func.count()).select_from(job).where(where)
+    return await sweep.db.read(lambda conn: int(conn.execute(count).scalar_one()))
+
+
+async def _by_walk(sweep: Sweep, move: Move, before: Order, then_ms: int) -> int:
+    """Ask the earlier rules about each job."""
+    cursor, anew, now_ms = Cursor(), 0, sweep.now_ms()
+    while True:
+        step = await sweep.db.read(lambda conn, after=cursor: _look_at(conn, sweep, move, before, after, now_ms, then_ms))  # type: ignore[misc]
+        if step is None:
+            return anew
+        more, cursor = step
+        anew += more
+        await sweep.db.write(sweep.fence, durable=False)
+        await asyncio.sleep(0)
+
+
+def _look_at(
+    conn: Connection, sweep: Sweep, move: Move, before: Order, after: Cursor, now_ms: int, then_ms: int
+) -> tuple[int, Cursor] | None:
+    where = due_where(move, job_class == sweep.classes[move.rule.name], now_ms) & beyond(after)
+    rows: Sequence[Any] = conn.execute(select(*FACTS).where(where).order_by(*ORDER_BY).limit(_AT_ONCE)).all()
+    if not rows:
+        return None
+    anew = 0
+    for row in facts_of(conn, rows, before):
+        told = verdict(row, before)
+        leaves = told.moves_at if move.start.word == "deleted" else told.forgotten_at
+        anew += leaves is None or leaves > then_ms
+    return anew, Cursor(base_at=rows[-1].base_at, id=rows[-1].id)
+
+
+def _mark(found: dict[str, Any], finding: Finding, sweep: Sweep, version: int) -> dict[str, Any]:
+    again = found.get("version") == sweep.policy.version and found.get("settled") == version
+    return {
+        "since_run": found["since_run"] if again else sweep.run_id,
+        "version": sweep.policy.version,
+        "settled": version,
+        "reason": finding.reason,
+        "rows": finding.rows,
+        "share": finding.share,
+        "again_at": finding.again_at,
+    }
+
+
+def _settle(conn: Connection, sweep: Sweep, settled: dict[str, Any], found: dict[str, Any]) -> None:
+    now_ms = sweep.fence(conn)
+    reading: BootReading = sweep.boot_clock()
+    before = {} if sweep.clock_accepted else settled
+    set_mark(conn, SETTLED, {**marked(before, reading, now_ms), "version": sweep.policy.version}, by="system")
+    if found:
+        drop_mark(conn, HELD_BACK)
+
+
+def held_since(conn: Connection) -> dict[str, Any]:
+    """What the guard holds back at present; empty: nothing."""
+    return mark(conn, HELD_BACK)
