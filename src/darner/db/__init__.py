@@ -9,18 +9,22 @@ from darner.db.clock import db_now_ms
 from darner.db.database import Database
 from darner.db.lease import Lease, LeaseLostError, acquire_lease, check_lease, release_lease, renew_lease
 from darner.db.migrate import migrate
+from darner.db.servers import batch_cap, lean_binlog, replica_lag_s
 
 __all__ = [
     "Database",
     "Lease",
     "LeaseLostError",
     "acquire_lease",
+    "batch_cap",
     "bounded_delete",
     "bounded_update",
     "check_lease",
     "db_now_ms",
+    "lean_binlog",
     "lock_ids",
     "migrate",
     "release_lease",
     "renew_lease",
+    "replica_lag_s",
 ]

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from darner.core.errors import InvalidInputError, UnavailableError
-from darner.db import failures, sqlite
+from darner.db import failures, servers, sqlite
 from darner.kit.retry import backoff
 
 T = TypeVar("T")
@@ -27,10 +27,6 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
-}
-_SERVER_SETTINGS = {
-    "mysql": ("SET SESSION time_zone = '+00:00'", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"),
-    "postgresql": ("SET TIME ZONE 'UTC'",),
 }
 _READERS = 4
 
@@ -53,15 +49,16 @@ class Database:
         self._write_threads = ThreadPoolExecutor(1 if embedded else _READERS, thread_name_prefix="db-write")
 
     @classmethod
-    def open(cls, url: str, *, patience_s: float = 15.0) -> Self:
+    def open(cls, url: str, *, patience_s: float = 15.0, lock_wait_s: float = 10.0) -> Self:
         """`sqlite:///PATH`, `mysql://…`, `mariadb://…` or `postgresql://…`. A missing SQLite file is created, empty.
 
-        InvalidInputError for a URL that cannot be used. Servers are not dialled yet.
+        `lock_wait_s`: how long a statement waits for another's locks on a server. InvalidInputError for a URL that cannot be used.
+        Servers are not dialled yet.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
             sqlite.create_file(Path(str(parsed.database)))
-        return cls(_engine(parsed), patience_s=patience_s)
+        return cls(_engine(parsed, lock_wait_s), patience_s=patience_s)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in a transaction that may only read."""
@@ -127,7 +124,10 @@ class Database:
             try:
                 return attempt()
             except exc.DBAPIError as error:
-                again = failures.was_rolled_back(error) or failures.is_away(error)
+                moved = failures.is_read_only(error)
+                if moved:  # after a failover the address may lead to the new primary, but only new connections do
+                    self.engine.dispose()
+                again = moved or failures.was_rolled_back(error) or failures.is_away(error)
                 if not again or time.monotonic() + wait_s > deadline:
                     raise failures.translate(error, self.name) from error
             time.sleep(wait_s)
@@ -136,14 +136,17 @@ class Database:
     def _attempt(self, fn: Callable[[Connection], T], options: dict[str, Any]) -> T:
         with self.engine.connect() as plain:
             conn = plain.execution_options(**options)
-            with conn.begin() as transaction:
-                result = fn(conn)
-                try:
-                    transaction.commit()
-                except exc.DBAPIError as error:
-                    if failures.is_away(error):
-                        raise failures.unknown_outcome(self.name) from error
-                    raise
+            try:
+                with conn.begin() as transaction:
+                    result = fn(conn)
+                    try:
+                        transaction.commit()
+                    except exc.DBAPIError as error:
+                        if failures.is_away(error):
+                            raise failures.unknown_outcome(self.name) from error
+                        raise
+            finally:
+                servers.forget_lean(conn)
             return result
 
 
@@ -159,19 +162,19 @@ def _parse(url: str) -> URL:
         return parsed
     if backend not in _DRIVERS:
         raise InvalidInputError(f"{backend} is not a known database; use sqlite, mysql, mariadb or postgresql.", field="database")
-    return parsed.set(drivername=_DRIVERS[backend]) if "+" not in parsed.drivername else parsed
+    return servers.checked(parsed.set(drivername=_DRIVERS[backend]) if "+" not in parsed.drivername else parsed)
 
 
-def _engine(url: URL) -> Engine:
-    embedded = url.get_backend_name() == "sqlite"
-    arguments = {"isolation_level": None, "check_same_thread": False} if embedded else {}
+def _engine(url: URL, lock_wait_s: float) -> Engine:
+    backend = url.get_backend_name()
+    embedded = backend == "sqlite"
+    embedding: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}
+    arguments = embedding if embedded else servers.connect_arguments(backend, url.drivername)
     try:
         engine = create_engine(url, pool_size=_READERS * 2, max_overflow=4, pool_pre_ping=not embedded, connect_args=arguments)
     except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"The driver for {url.get_backend_name()} is missing: install {error.name}.", field="database"
-        ) from error
-    event.listen(engine, "connect", _on_connect_sqlite if embedded else _on_connect_server(engine.dialect.name))
+        raise InvalidInputError(f"The driver for {backend} is missing: install {error.name}.", field="database") from error
+    event.listen(engine, "connect", _on_connect_sqlite if embedded else servers.on_connect(engine.dialect.name, lock_wait_s))
     if embedded:
         event.listen(engine, "begin", _on_begin_sqlite)
     return engine
@@ -179,17 +182,6 @@ def _engine(url: URL) -> Engine:
 
 def _on_connect_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  (the driver's)
     sqlite.prepare_connection(connection)
-
-
-def _on_connect_server(dialect: str) -> Callable[[Any, object], None]:
-    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  (the driver's)
-        cursor = connection.cursor()
-        for setting in _SERVER_SETTINGS.get(dialect, ()):
-            cursor.execute(setting)
-        cursor.close()
-        connection.commit()
-
-    return prepare
 
 
 def _on_begin_sqlite(conn: Connection) -> None:
