@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.integration.retention.history import History
+from tests.integration.retention.sweeping import GONE
 
 from darner.access import TokenService
 from darner.app import problems
@@ -21,45 +22,12 @@ async def http(history: History) -> AsyncIterator[httpx.AsyncClient]:
     problems.install(app)
     _, token = await tokens.create("ann", ["retention"])
     async with RetentionEngine(history.db) as engine:
+        await engine.set_policy(GONE, by="ann")
         app.include_router(router(engine), prefix="")
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1/retention", headers=headers) as opened:
             yield opened
-
-
-async def test_the_policy_is_shown_changed_and_remembered(http: httpx.AsyncClient) -> None:
-    seed = (await http.get("/policy")).json()
-    assert (seed["version"], seed["origin"]) == (1, "seed")
-    assert seed["rules"] == [{"name": "default", "match": {}, "basis": "finished", "hot": "6h", "then": "delete"}]
-    made = (await http.put("/policy", json={"keep": "36h", "reason": "an audit wants it"})).json()
-    assert (made["version"], made["created_by"], made["reason"], made["rules"][0]["hot"]) == (2, "ann", "an audit wants it", "36h")
-    assert (await http.get("/policy")).json() == made
-    for path in ("/policies", "/policy/history"):
-        assert [one["version"] for one in (await http.get(path)).json()] == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("body", "field", "said"),
-    [
-        ({"keep": "59m"}, "keep", "1h"),
-        ({"keep": "soon"}, "keep", "soon"),
-        ({"keep": "-5h"}, "keep", "-5h"),
-        ({"keep": 0}, "keep", "keep nothing"),
-        ({"rules": [{"name": "a", "hot": "1s"}]}, "rules[0].hot", "too short"),
-        ({"reason": "x"}, "keep", "Say what to keep"),
-        ({"kepp": "6h"}, "kepp", ""),
-    ],
-)
-async def test_a_wrong_policy_is_refused_with_its_field_and_nothing_changes(
-    http: httpx.AsyncClient, body: dict[str, object], field: str, said: str
-) -> None:
-    answer = await http.put("/policy", json=body)
-    assert answer.status_code == 422
-    problem = answer.json()
-    assert field in problem["errors"][0]["field"]
-    assert said in answer.text
-    assert (await http.get("/policy")).json()["version"] == 1
 
 
 async def test_dry_run_then_run_then_history(http: httpx.AsyncClient, history: History) -> None:
@@ -74,8 +42,18 @@ async def test_dry_run_then_run_then_history(http: httpx.AsyncClient, history: H
     done = (await http.post("/runs", json={})).json()
     assert (done["state"], done["removed"]) == ("DONE", 2)
     assert [run["id"] for run in (await http.get("/runs")).json()] == [done["id"], dry["id"]]
-    assert (await http.get(f"/runs/{done['id']}")).json() == done
-    assert (await http.get("/runs/99")).status_code == 404
+    told = (await http.get(f"/runs/{done['id']}")).json()
+    assert told.pop("rules") == [{"rule": "default", "action": "delete", "rows": 2, "bytes": done["bytes"], "batches": 1}]
+    assert told == done
+    (batch,) = (await http.get(f"/runs/{done['id']}/batches")).json()
+    assert (batch["rule"], batch["action"], batch["removed"], batch["policy_version"]) == ("default", "delete", 2, 2)
+    assert batch["oldest_at"].endswith("Z")
+    assert (await http.get(f"/runs/{done['id']}/batches?after={batch['id']}")).json() == []
+    for missing in ("/runs/99", "/runs/99/batches"):
+        assert (await http.get(missing)).status_code == 404
+    for verb in ("cancel", "confirm"):
+        assert (await http.post(f"/runs/{done['id']}:{verb}")).status_code == 409
+        assert (await http.post(f"/runs/99:{verb}")).status_code == 404
     status = (await http.get("/status")).json()
     assert (status["due"], status["running"], status["paused"], status["last_run"]["id"]) == (0, False, False, done["id"])
     assert status["next_run_at"].endswith("Z")
@@ -87,6 +65,55 @@ async def test_pause_and_resume(http: httpx.AsyncClient) -> None:
     assert (await http.post("/resume")).json()["paused"] is False
 
 
+async def test_the_window_is_set_shown_and_taken_away(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/window")).json() == {"window": None, "zone": None}
+    assert (await http.put("/window", json={"window": "22:00-6:00"})).json() == {"window": "22:00-06:00", "zone": "UTC"}
+    assert (await http.get("/status")).json()["window"]["opens_at"].endswith("Z")
+    for wrong, field in (({"window": "25:00-26:00"}, "window"), ({"window": "1:00-2:00", "zone": "Moon"}, "zone")):
+        answer = await http.put("/window", json=wrong)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == field
+    assert (await http.put("/window", json={"window": None})).json()["window"] is None
+
+
+async def test_holds_are_added_listed_and_removed(http: httpx.AsyncClient, history: History) -> None:
+    key = history.add("FAILED", ended_h=9)
+    one = (await http.post("/holds", json={"job_id": key, "reason": "a post-mortem", "until": "2099-01-01T00:00:00Z"})).json()
+    assert (one["job_id"], one["match"], one["created_by"], one["until"]) == (key, None, "ann", "2099-01-01T00:00:00.000Z")
+    many = await http.post("/holds", json={"match": {"owners": ["bob"]}, "reason": "an audit"})
+    assert (many.status_code, many.json()["match"]) == (201, {"owners": ["bob"]})
+    assert [found["id"] for found in (await http.get("/holds")).json()] == [one["id"], many.json()["id"]]
+    assert (await http.get("/status")).json()["holds"] == 2
+    assert (await http.post("/runs", json={})).json()["removed"] == 0
+    assert (await http.delete(f"/holds/{one['id']}")).json()["job_id"] == key
+    assert (await http.delete(f"/holds/{one['id']}")).status_code == 404
+    assert (await http.post("/runs", json={})).json()["removed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"reason": "x"}, "match"),
+        ({"job_id": 1, "match": {"owners": ["a"]}, "reason": "x"}, "match"),
+        ({"match": {"states": ["DONE"]}, "reason": "x"}, "match.states"),
+        ({"match": {"onwers": ["a"]}, "reason": "x"}, "match.onwers"),
+        ({"match": {"owners": ["a"]}, "reason": " "}, "reason"),
+        ({"match": {"owners": ["a"]}, "reason": "x", "until": "2001-01-01T00:00:00Z"}, "until"),
+        ({"job_id": 2**63, "reason": "x"}, "job_id"),
+    ],
+)
+async def test_a_wrong_hold_is_refused_with_its_field(http: httpx.AsyncClient, body: dict[str, object], field: str) -> None:
+    answer = await http.post("/holds", json=body)
+    assert answer.status_code == 422
+    assert field in answer.json()["errors"][0]["field"]
+    assert (await http.get("/holds")).json() == []
+
+
+async def test_a_job_that_is_nowhere_is_neither_held_nor_restored(http: httpx.AsyncClient) -> None:
+    assert (await http.post("/holds", json={"job_id": 77, "reason": "x"})).status_code == 404
+    assert (await http.post("/restore", json={"job_id": 77})).status_code == 404
+
+
 async def test_another_scope_is_not_enough(http: httpx.AsyncClient, history: History) -> None:
     _, jobs = await TokenService(history.db).create("jobs", ["job", "cluster", "worker"])
     headers = {"Authorization": f"Bearer {jobs.reveal()}"}
@@ -96,8 +123,17 @@ async def test_another_scope_is_not_enough(http: httpx.AsyncClient, history: His
         ("GET", "/status"),
         ("POST", "/runs"),
         ("GET", "/runs"),
+        ("POST", "/runs/1:cancel"),
+        ("POST", "/runs/1:confirm"),
+        ("GET", "/runs/1/batches"),
         ("POST", "/pause"),
+        ("GET", "/window"),
+        ("PUT", "/window"),
+        ("GET", "/holds"),
+        ("POST", "/holds"),
+        ("DELETE", "/holds/1"),
+        ("POST", "/restore"),
     ):
-        body = {"keep": "1h"} if method == "PUT" else {} if path == "/runs" and method == "POST" else None
+        body = {} if method in {"PUT", "POST"} else None
         assert (await http.request(method, path, headers=headers, json=body)).status_code == 403
         assert (await http.request(method, path, headers={"Authorization": ""}, json=body)).status_code == 401

@@ -13,12 +13,11 @@ from darner.retention.clock import BootReading, marked
 from darner.retention.guard import Change, Finding
 from darner.retention.parse import policy_from_text
 from darner.retention.policy import Policy
-from darner.retention.rules import Move, Order, scheme_of, verdict
+from darner.retention.rules import Move, Order, moves, scheme_of, verdict
 from darner.retention.sql.due import ORDER_BY, beyond, due_where, job_class
 from darner.retention.sql.facts import FACTS, facts_of
 from darner.retention.sql.marks import drop_mark, mark, set_mark
 from darner.retention.sweep.context import Sweep
-from darner.retention.sweep.moving import all_moves
 from darner.retention.sweep.work import Guarded, Work
 from darner.retention.values import Cursor, RunState
 
@@ -111,7 +110,7 @@ async def due_anew(sweep: Sweep, before: Order, then_ms: int) -> int:
     same = scheme_of(before) == scheme_of(sweep.order)
     anew = 0
     for rule in sweep.order.policy.rules:
-        for move in all_moves(rule):
+        for move in moves(rule):
             if move.removes and rule.name in sweep.classes:
                 anew += await (_by_range(sweep, move, before, then_ms) if same else _by_walk(sweep, move, before, then_ms))
     return anew
@@ -120,7 +119,7 @@ async def due_anew(sweep: Sweep, before: Order, then_ms: int) -> int:
 async def _by_range(sweep: Sweep, move: Move, before: Order, then_ms: int) -> int:
     """Jobs are sorted the same way under both, so those due anew lie between two ages."""
     earlier = next(rule for rule in before.policy.rules if rule.name == move.rule.name)
-    ages = [one.age.ms for one in all_moves(earlier) if one.removes and one.start == move.start]
+    ages = [one.age.ms for one in moves(earlier) if one.removes and one.start == move.start]
     where = due_where(move, job_class == sweep.classes[move.rule.name], sweep.now_ms())
     if ages:
         where &= job.c.base_at > then_ms - ages[0]

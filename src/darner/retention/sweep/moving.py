@@ -6,7 +6,6 @@ from collections import deque
 from sqlalchemy import Connection
 
 from darner.core.job import Tier
-from darner.retention.policy import Age, Rule
 from darner.retention.rules import KEPT_PREFIX, Move, moves
 from darner.retention.sql.step import Act, action_of, move_batch
 from darner.retention.sweep.work import Done, SweepContext
@@ -45,14 +44,6 @@ class MoveWork:
         return Done(examined=done.examined, changed=done.changed, bytes=done.bytes, more=True, held_s=held_s)
 
 
-def all_moves(rule: Rule) -> list[Move]:
-    """The moves of a rule, and the last one of jobs that a person hid or that were hidden under another policy."""
-    found = moves(rule)
-    if any(move.start == Tier.DELETED for move in found):
-        return found
-    return [*found, Move(rule=rule, start=Tier.DELETED, to=None, age=Age(text="0h", ms=0))]
-
-
 class MovesWork:
     """All moves to a tier (None: out of the database), of every rule of the order in turn, by one act."""
 
@@ -81,7 +72,7 @@ class MovesWork:
     def _moves(self, sweep: SweepContext) -> list[MoveWork]:
         found = []
         for rule in sweep.order.policy.rules:
-            wanted = [move for move in all_moves(rule) if move.to == self._to]
+            wanted = [move for move in moves(rule) if move.to == self._to]
             found += [MoveWork(move, self._act) for move in wanted]
             if rule.keep_last is not None:
                 kept = [move for move in wanted if move.to == Tier.WARM or move.start == Tier.DELETED]
