@@ -8,13 +8,14 @@ from darner.db.bounded import bounded_delete, bounded_update, lock_ids
 from darner.db.clock import db_now_ms
 from darner.db.database import Database
 from darner.db.lease import Lease, LeaseLostError, acquire_lease, check_lease, release_lease, renew_lease
-from darner.db.migrate import migrate
+from darner.db.migrate import Schema, migrate, schema_of
 from darner.db.servers import batch_cap, lean_binlog, replica_lag_s
 
 __all__ = [
     "Database",
     "Lease",
     "LeaseLostError",
+    "Schema",
     "acquire_lease",
     "batch_cap",
     "bounded_delete",
@@ -27,4 +28,5 @@ __all__ = [
     "release_lease",
     "renew_lease",
     "replica_lag_s",
+    "schema_of",
 ]

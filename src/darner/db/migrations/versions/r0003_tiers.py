@@ -166,7 +166,8 @@ def _classes() -> None:
         UniqueConstraint("scheme", "rule", name="uq_retention_class_scheme_rule"),
         **_NUMBERED,
     )
-    # The ids below are fixed; a row that comes and goes makes every dialect count on from there.
+    # The ids below are fixed; a row makes every dialect count on from there.
+    op.execute("DELETE FROM retention_class")  # MySQL: of an attempt that broke off
     op.execute(f"INSERT INTO retention_class (id, scheme, rule) VALUES ({_FIRST_CLASS - 1}, '', '')")  # noqa: S608  (a constant)
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"SELECT setval(pg_get_serial_sequence('retention_class', 'id'), {_FIRST_CLASS - 1})")
@@ -185,6 +186,7 @@ def _holds_and_previews() -> None:
         **_NUMBERED,
     )
     op.create_index("ix_retention_hold_job_id", "retention_hold", ["job_id"])
+    op.execute("DELETE FROM retention_hold")
     op.execute(
         "INSERT INTO retention_hold (job_id, reason, created_at, created_by) "
         "SELECT id, hold_reason, updated_at, '' FROM job WHERE held = 1"
