@@ -61,6 +61,8 @@ class SweepDesk:
                 raise NotFoundError(f"There is no run {run_id}.")
             if found.state != RunState.HELD:
                 raise ConflictError(f"Run {run_id} is not held back, it is {found.state}.")
+            if found.policy_version != records.version_in_force(conn):
+                raise ConflictError(f"The policy has changed since run {run_id}; look at it again.")
             return found.policy_version or 0
 
         version = await self._db.read(look)

@@ -134,6 +134,6 @@ async def test_another_scope_is_not_enough(http: httpx.AsyncClient, history: His
         ("DELETE", "/holds/1"),
         ("POST", "/restore"),
     ):
-        body = {} if method in {"PUT", "POST"} else None
+        body: dict[str, object] | None = {} if method in {"PUT", "POST"} else None
         assert (await http.request(method, path, headers=headers, json=body)).status_code == 403
         assert (await http.request(method, path, headers={"Authorization": ""}, json=body)).status_code == 401

@@ -1,0 +1,53 @@
+"""When the shrink guard holds removal back."""
+
+from darner.retention.guard import LEAST_ROWS, Change, decide
+from darner.retention.policy import DAY_MS
+
+NOW = 1_800_000_000_000
+
+
+def changed(
+    *, ago_ms: int = 2 * DAY_MS, confirmed: bool = False, clock_ms: int = 0, unknown: bool = False, policy: bool = True
+) -> Change:
+    return Change(policy=policy, changed_at=NOW - ago_ms, confirmed=confirmed, clock_ms=clock_ms, unknown_clock=unknown)
+
+
+def test_few_rows_are_never_held() -> None:
+    assert decide(changed(ago_ms=1), due_anew=LEAST_ROWS - 1, table_rows=LEAST_ROWS, now_ms=NOW) is None
+
+
+def test_more_than_a_fifth_is_held_however_old_the_change_is() -> None:
+    assert decide(changed(), due_anew=200_000, table_rows=1_000_000, now_ms=NOW) is None
+    found = decide(changed(), due_anew=200_001, table_rows=1_000_000, now_ms=NOW)
+    assert found is not None
+    assert found.rows == 200_001
+    assert "the policy was tightened" in found.reason
+    assert "200001 jobs (20% of all)" in found.reason
+
+
+def test_a_young_tightening_is_held_for_a_day_unless_confirmed() -> None:
+    young = changed(ago_ms=DAY_MS - 1000)
+    found = decide(young, due_anew=5_000, table_rows=1_000_000, now_ms=NOW)
+    assert found is not None
+    assert "24h" in found.reason
+    assert found.again_at == NOW + 1000
+    assert decide(changed(ago_ms=DAY_MS), due_anew=5_000, table_rows=1_000_000, now_ms=NOW) is None
+    assert decide(changed(ago_ms=1, confirmed=True), due_anew=5_000, table_rows=1_000_000, now_ms=NOW) is None
+
+
+def test_only_changes_are_counted() -> None:
+    assert not changed(policy=False).counts
+    assert not changed(confirmed=True).counts
+    assert not changed(policy=False, clock_ms=60_000).counts
+    assert changed(policy=False, clock_ms=-60_001).counts
+    assert changed(policy=False, unknown=True).counts
+    assert changed(confirmed=True, clock_ms=90_000).counts
+
+
+def test_the_reason_names_the_clock() -> None:
+    told = decide(changed(policy=False, clock_ms=290_000), due_anew=9_000, table_rows=10_000, now_ms=NOW)
+    assert told is not None
+    assert "clock moved by 290 s" in told.reason
+    told = decide(changed(policy=False, unknown=True), due_anew=9_000, table_rows=10_000, now_ms=NOW)
+    assert told is not None
+    assert "started anew" in told.reason
