@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
+from darner.core.errors import DarnerError
+
 VERSION = 1
 
 
@@ -40,3 +44,32 @@ class RecordQuery:
     until_ms: int | None = None
     before: tuple[int, int] | None = None
     limit: int = 50
+
+
+def to_bytes(record: JobRecord) -> bytes:
+    """The whole record as JSON, for archives and exports."""
+    document = {
+        "v": VERSION, "id": record.id, "job": record.job, "args": record.args, "result": record.result,
+        "clusters": record.clusters, "parts": record.parts, "events": record.events,
+    }  # fmt: skip
+    return orjson.dumps(document)
+
+
+def from_bytes(data: bytes) -> JobRecord:
+    """What `to_bytes` wrote, in any version. DarnerError for bytes that are no record."""
+    try:
+        document = orjson.loads(data)
+        version = document["v"]
+        if version != VERSION:
+            raise DarnerError(f"A job record has version {version}; this Darner reads up to {VERSION}.")
+        return JobRecord(
+            id=int(document["id"]),
+            job=document["job"],
+            args=document["args"],
+            result=document["result"],
+            clusters=tuple(document["clusters"]),
+            parts=tuple(document["parts"]),
+            events=tuple(document["events"]),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DarnerError("These bytes are no job record.") from error

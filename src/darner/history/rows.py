@@ -1,0 +1,120 @@
+"""Records read from rows, hot and warm alike, and put back."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Table, insert, select
+
+from darner.core.errors import DarnerError
+from darner.core.job import Tier
+from darner.db.tables.jobs import job, job_cluster, job_event, job_fold, job_part, job_payload
+from darner.history.codec import Codec, Folded
+from darner.history.record import VERSION, JobRecord
+
+# Columns of `job` that no filter and no order needs: a warm job has them in its blob only, and the defaults in its row.
+FOLDED: dict[str, Any] = {
+    "uuid": "", "cluster_count": 0, "part_count": 0, "part_done": 0, "part_failed": 0, "bytes_total": 0, "bytes_done": 0,
+    "summary": "", "error": "", "priority": 0, "bio": "", "started_at": None, "deadline_at": 0, "updated_at": 0,
+}  # fmt: skip
+# SQLAlchemy's names are a type of their own, which JSON does not know.
+_JOB_NAMES = tuple(str(column.name) for column in job.columns)
+_PART_COLUMNS = tuple(column for column in job_part.columns if not column.name.startswith("lease_") and column.name != "job_id")
+_EVENT_COLUMNS = tuple(column for column in job_event.columns if column.name != "job_id")
+
+
+def read_records(conn: Connection, ids: Sequence[int], codec: Codec) -> list[JobRecord]:
+    """The records of the jobs that there are, in the order of `ids`."""
+    rows = {int(row[0]): dict(zip(_JOB_NAMES, row, strict=True)) for row in conn.execute(select(job).where(job.c.id.in_(ids)))}
+    warm = read_folds(conn, list(rows), codec)
+    hot = [key for key in rows if key not in warm]
+    payloads = _by_job(conn, job_payload, (job_payload.c.args, job_payload.c.result), hot)
+    parts = _by_job(conn, job_part, _PART_COLUMNS, hot)
+    # A warm job may have events of its own again: it was held, for instance.
+    events = _by_job(conn, job_event, _EVENT_COLUMNS, list(rows))
+    clusters = _by_job(conn, job_cluster, (job_cluster.c.cluster_id,), list(rows))
+    found = []
+    for key in ids:
+        if key not in rows:
+            continue
+        mine = tuple(int(one["cluster_id"]) for one in clusters.get(key, ()))
+        late = tuple(events.get(key, ()))
+        if key in warm:
+            found.append(_from_blob(rows[key], mine, warm[key], late))
+        else:
+            found.append(_from_rows(rows[key], mine, payloads.get(key, ()), parts.get(key, ()), late))
+    return found
+
+
+def read_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, dict[str, Any]]:
+    """The blobs of the warm jobs among `ids`, unfolded: `{v, j: columns, a: args, r: result, p: parts, e: events}`."""
+    rows = conn.execute(select(job_fold).where(job_fold.c.job_id.in_(ids))).all()
+    codec.learn(conn, {row.dict_id for row in rows})
+    return {int(row.job_id): _checked(orjson.loads(codec.unfold(row.dict_id, bytes(row.body)))) for row in rows}
+
+
+def blob_of(record: JobRecord) -> bytes:
+    """What a warm job's blob holds: everything that is not left in its row."""
+    kept = {name: record.job[name] for name in FOLDED if record.job.get(name) != FOLDED[name]}
+    document = {"v": VERSION, "j": kept, "a": record.args, "r": record.result, "p": record.parts, "e": record.events}
+    return orjson.dumps(document)
+
+
+def put_record(conn: Connection, record: JobRecord, codec: Codec, *, now_ms: int, values: Mapping[str, Any] | None = None) -> None:
+    """Put a job that is not in the database back as a warm one, with its old id; `values` override columns of its row."""
+    known = {column.name for column in job.columns}
+    row = {name: value for name, value in record.job.items() if name in known}
+    row |= {
+        "id": record.id,
+        **FOLDED,
+        "class": 0,
+        "tier": int(Tier.WARM),
+        "base_at": record.job.get("finished_at"),
+        "updated_at": now_ms,
+    }
+    conn.execute(insert(job).values(**row, **(values or {})) if not values else insert(job).values({**row, **values}))
+    insert_folds(conn, {record.id: codec.fold(str(record.job["type"]), blob_of(record))})
+    if record.clusters:
+        conn.execute(insert(job_cluster), [{"job_id": record.id, "cluster_id": one} for one in record.clusters])
+
+
+def insert_folds(conn: Connection, folds: Mapping[int, Folded]) -> None:
+    """Store blobs."""
+    rows = [{"job_id": key, "dict_id": one.dict_id, "raw_len": one.raw_len, "body": one.body} for key, one in folds.items()]
+    conn.execute(insert(job_fold), rows)
+
+
+def _from_blob(
+    row: dict[str, Any], clusters: tuple[int, ...], blob: dict[str, Any], late: tuple[Mapping[str, Any], ...]
+) -> JobRecord:
+    return JobRecord(
+        id=row["id"], job={**row, **{name: FOLDED[name] for name in FOLDED}, **blob["j"]}, args=blob["a"], result=blob["r"],
+        clusters=clusters, parts=tuple(blob["p"]), events=(*blob["e"], *late),
+    )  # fmt: skip
+
+
+def _from_rows(
+    row: dict[str, Any], clusters: tuple[int, ...], payload: Sequence[Any], parts: Iterable[Any], events: tuple[Any, ...]
+) -> JobRecord:
+    args = orjson.loads(payload[0]["args"]) if payload else {}
+    result = orjson.loads(payload[0]["result"]) if payload and payload[0]["result"] else None
+    shown = tuple({**part, "hosts": orjson.loads(part["hosts"])} for part in parts)
+    return JobRecord(id=row["id"], job=row, args=args, result=result, clusters=clusters, parts=shown, events=events)
+
+
+def _by_job(conn: Connection, table: Table, columns: Iterable[Any], ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    if not ids:
+        return found
+    wanted = tuple(columns)
+    names = [str(column.name) for column in wanted]
+    statement = select(table.c.job_id, *wanted).where(table.c.job_id.in_(ids)).order_by(*table.primary_key.columns)
+    for row in conn.execute(statement):
+        found.setdefault(int(row[0]), []).append(dict(zip(names, row[1:], strict=True)))
+    return found
+
+
+def _checked(blob: dict[str, Any]) -> dict[str, Any]:
+    if blob.get("v") != VERSION:
+        raise DarnerError(f"A folded job has version {blob.get('v')}; this Darner reads up to {VERSION}.")
+    return blob
