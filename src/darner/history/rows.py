@@ -20,6 +20,7 @@ FOLDED: dict[str, Any] = {
 # SQLAlchemy's names are a type of their own, which JSON does not know.
 _JOB_NAMES = tuple(str(column.name) for column in job.columns)
 _PART_COLUMNS = tuple(column for column in job_part.columns if not column.name.startswith("lease_") and column.name != "job_id")
+_TIMES = frozenset({"at", "created_at", "started_at", "finished_at", "updated_at", "deadline_at", "not_before"})
 _EVENT_COLUMNS = tuple(column for column in job_event.columns if column.name != "job_id")
 
 
@@ -55,8 +56,10 @@ def read_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, 
 
 def blob_of(record: JobRecord) -> bytes:
     """What a warm job's blob holds: everything that is not left in its row."""
+    since = int(record.job["created_at"])
     kept = {name: record.job[name] for name in FOLDED if record.job.get(name) != FOLDED[name]}
-    document = {"v": VERSION, "j": kept, "a": record.args, "r": record.result, "p": record.parts, "e": record.events}
+    parts, events = _near(record.parts, since, -1), _near(record.events, since, -1)
+    document = {"v": VERSION, "j": _shifted(kept, -since), "a": record.args, "r": record.result, "p": parts, "e": events}
     return orjson.dumps(document)
 
 
@@ -87,10 +90,26 @@ def insert_folds(conn: Connection, folds: Mapping[int, Folded]) -> None:
 def _from_blob(
     row: dict[str, Any], clusters: tuple[int, ...], blob: dict[str, Any], late: tuple[Mapping[str, Any], ...]
 ) -> JobRecord:
+    since = int(row["created_at"])
     return JobRecord(
-        id=row["id"], job={**row, **{name: FOLDED[name] for name in FOLDED}, **blob["j"]}, args=blob["a"], result=blob["r"],
-        clusters=clusters, parts=tuple(blob["p"]), events=(*blob["e"], *late),
+        id=row["id"], job={**row, **FOLDED, **_shifted(blob["j"], since)}, args=blob["a"], result=blob["r"], clusters=clusters,
+        parts=tuple(_near(blob["p"], since, 1)), events=(*_near(blob["e"], since, 1), *late),
     )  # fmt: skip
+
+
+def _near(rows: Iterable[Mapping[str, Any]], since: int, sign: int) -> list[dict[str, Any]]:
+    """Times counted from the job's creation and ids from the row before (sign -1), or as they were (1): few digits, few bytes."""
+    found, last = [], 0
+    for row in rows:
+        near = _shifted(row, sign * since)
+        near["id"] = row["id"] + sign * last
+        last = row["id"] if sign < 0 else near["id"]
+        found.append(near)
+    return found
+
+
+def _shifted(row: Mapping[str, Any], by: int) -> dict[str, Any]:
+    return {name: value + by if name in _TIMES and value is not None else value for name, value in row.items()}
 
 
 def _from_rows(

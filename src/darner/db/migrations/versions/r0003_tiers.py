@@ -41,6 +41,7 @@ def upgrade() -> None:
     """Change `job`, make the other tables."""
     if op.get_bind().dialect.name == "sqlite":
         _copy_job()
+        _copy_clusters()
     else:
         _alter_job()
     _folded()
@@ -66,6 +67,19 @@ def _copy_job() -> None:
     op.create_index(
         "uq_job_idempotency_key", "job", ["idempotency_key"], unique=True, sqlite_where=text("idempotency_key IS NOT NULL")
     )
+
+
+def _copy_clusters() -> None:
+    """Without a rowid of its own a row of two numbers takes half the room (13 bytes a job)."""
+    op.rename_table("job_cluster", "job_cluster_before")
+    op.create_table(
+        "job_cluster",
+        Column("job_id", _ID, primary_key=True, autoincrement=False),
+        Column("cluster_id", _ID, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.execute("INSERT INTO job_cluster SELECT job_id, cluster_id FROM job_cluster_before")
+    op.drop_table("job_cluster_before")
 
 
 def _job() -> None:
@@ -121,6 +135,8 @@ def _alter_job() -> None:
     op.drop_column("job", "tier")
     for column in _new_columns():
         op.add_column("job", column)
+    op.alter_column("job", "uuid", server_default="", existing_type=String(36), existing_nullable=False)
+    op.alter_column("job", "deadline_at", server_default="0", existing_type=_MILLIS, existing_nullable=False)
     op.execute("UPDATE job SET base_at = finished_at")
     op.drop_index("ix_job_owner", "job")
     for name in ("ix_job_class", "ix_job_owner"):
