@@ -18,7 +18,7 @@ UNCLASSIFIED = 0
 HELD = 1
 # Names of classes that are no rule: what no rule fits, what a selector holds, and the last successes that a rule keeps.
 NO_RULE = "-"
-HELD_BY_SELECTOR = "held"
+HELD_BY_SELECTOR = ":held"  # no name of a rule, not even of one that an earlier release let pass
 KEPT_PREFIX = "kept:"
 _UNDO = Age(text="24h", ms=UNDO_MS)
 

@@ -139,7 +139,7 @@ def test_the_classes_of_held_jobs_and_of_those_that_no_rule_fits() -> None:
     assert class_of(Facts(), rules) == NO_RULE
     assert class_of(Facts(type="gc"), rules) == "r"
     last = replace(keep(6), keep_last=KeepLast(count=2))
-    assert list(class_names(policy(last))) == ["-", "held", "r", "kept:r"]
+    assert list(class_names(policy(last))) == ["-", ":held", "r", "kept:r"]
 
 
 @given(job=jobs(), rules=orders(), now_ms=st.integers(min_value=0, max_value=2 * 10**12))
