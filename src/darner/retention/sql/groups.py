@@ -7,10 +7,11 @@ person may have removed a newer one meanwhile.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, insert, or_, select, update
 
 from darner.core.errors import InvalidInputError
 from darner.core.job import DetailState, Tier
@@ -22,7 +23,8 @@ from darner.retention.sql.due import job_class
 from darner.retention.sql.facts import JobRow
 
 ReadArgs = Callable[[Connection, Sequence[int]], Mapping[int, Mapping[str, Any]]]
-_AT_ONCE = 200
+# Jobs that were hidden, or held back by a broken sweep, stand between.
+_SLACK = 50
 
 
 def group_text(per: Group, args: Mapping[str, Any]) -> str:
@@ -66,8 +68,9 @@ def regroup(
     rule_of = {key: grouped[job_id][1] for job_id, (key, _) in wanted.items()}
     for key in set(before.values()) - set(rule_of):
         _reopen(conn, key, ids, [rule for _, rule in found if rule is not None])
+    joined = Counter(key for key, _ in wanted.values())
     for key, rule in rule_of.items():
-        kept |= dict.fromkeys(_settle(conn, key, rule, ids), f"{KEPT_PREFIX}{rule.name}")
+        kept |= dict.fromkeys(_settle(conn, key, rule, ids, joined=joined[key]), f"{KEPT_PREFIX}{rule.name}")
     return kept
 
 
@@ -124,38 +127,44 @@ def _write(conn: Connection, before: Mapping[int, int], wanted: Mapping[int, tup
         conn.execute(insert(job_group), fresh)
 
 
-def _settle(conn: Connection, key: int, rule: Rule, ids: Mapping[str, int]) -> list[int]:
-    """The newest of a group; those that were kept and are not among them are sorted anew, those that should be are kept."""
+def _settle(conn: Connection, key: int, rule: Rule, ids: Mapping[str, int], *, joined: int) -> list[int]:
+    """The newest of a group; those that were kept and are not among them are sorted anew, those that should be are kept.
+
+    `joined`: how many jobs came into the group just now; at most so many of those before can have fallen out.
+    """
     count = rule.keep_last.count if rule.keep_last else 0
     top = _newest(conn, key, count)
     kept, plain = ids[f"{KEPT_PREFIX}{rule.name}"], ids[rule.name]
     if len(top) == count:
         last = conn.execute(select(job_group.c.finished_at).where(job_group.c.job_id == top[-1])).scalar_one()
-        older = or_(job_group.c.finished_at < last, and_(job_group.c.finished_at == last, job_group.c.job_id < top[-1]))
-        statement = (
-            select(job_group.c.job_id)
-            .join(job, job.c.id == job_group.c.job_id)
-            .where(job_group.c.group_key == key, older, job_class == kept)
-            .order_by(job_group.c.finished_at.desc(), job_group.c.job_id.desc())
-            .limit(_AT_ONCE)
-        )
-        superseded = list(conn.execute(statement).scalars())
-        if superseded:
-            conn.execute(update(job).where(job.c.id.in_(superseded)).values({job_class.name: UNCLASSIFIED}))
+        beyond_last = list(conn.execute(older_statement(key, last=(last, top[-1]), limit=joined + _SLACK)).scalars())
+        if beyond_last:
+            fallen = update(job).where(job.c.id.in_(beyond_last), job_class == kept)
+            conn.execute(fallen.values({job_class.name: UNCLASSIFIED}))
     if top:
         conn.execute(update(job).where(job.c.id.in_(top), job_class == plain).values({job_class.name: kept}))
     return top
 
 
+def older_statement(key: int, *, last: tuple[int, int], limit: int) -> Select[Any]:
+    """The jobs of a group that come after a job (its end and id) in age, newest first."""
+    older = or_(job_group.c.finished_at < last[0], and_(job_group.c.finished_at == last[0], job_group.c.job_id < last[1]))
+    here = (job_group.c.group_key == key, job_group.c.finished_at <= last[0], older)
+    return _members().where(*here).limit(limit)
+
+
+def newest_statement(key: int, count: int) -> Select[Any]:
+    """The newest of a group that are not hidden."""
+    shown = (job_group.c.group_key == key, job.c.tier != int(Tier.DELETED))
+    return _members().join(job, job.c.id == job_group.c.job_id).where(*shown).limit(count)
+
+
+def _members() -> Select[Any]:
+    return select(job_group.c.job_id).order_by(job_group.c.finished_at.desc(), job_group.c.job_id.desc())
+
+
 def _newest(conn: Connection, key: int, count: int) -> list[int]:
-    statement = (
-        select(job_group.c.job_id)
-        .join(job, job.c.id == job_group.c.job_id)
-        .where(job_group.c.group_key == key, job.c.tier != int(Tier.DELETED))
-        .order_by(job_group.c.finished_at.desc(), job_group.c.job_id.desc())
-        .limit(count)
-    )
-    return [int(one) for one in conn.execute(statement).scalars()]
+    return [int(one) for one in conn.execute(newest_statement(key, count)).scalars()]
 
 
 def _reopen(conn: Connection, key: int, ids: Mapping[str, int], rules: Sequence[Rule]) -> None:
