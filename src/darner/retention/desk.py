@@ -184,7 +184,7 @@ class SweepDesk:
         found = await self._db.read(_status)
         running = self._sweeping is not None and not self._sweeping.done()
         next_ms = None if self._next_at is None else found["now"] + int(max(0.0, self._next_at - self._clock.monotonic()) * 1000)
-        return {**found, "running": running or found["lease"] is not None, "next_run_at": None if found["paused"] else next_ms}
+        return {**found, "running": running or found["running"], "next_run_at": None if found["paused"] else next_ms}
 
     async def _start(self, ask: Ask) -> tuple[Sweep, asyncio.Task[RunState]] | None:
         """Begin a sweep and let it run; None when another manager sweeps. One that only sorts is waited for."""
@@ -226,7 +226,7 @@ class SweepDesk:
 
 def _status(conn: Connection) -> dict[str, Any]:
     found, now_ms = records.policy_in_force(conn), db_now_ms(conn)
-    latest = runs.runs(conn, before=None, limit=1)
+    latest, holder = runs.runs(conn, before=None, limit=1), runs.lease_holder(conn, LEASE)
     paused, window, held = marks.mark(conn, "paused"), marks.mark(conn, "window"), held_since(conn)
     opened = parse_window(window["window"], window["zone"]) if window.get("window") else None
     order = Order(policy=found.policy, selectors=holds.selectors(conn)) if found else None
@@ -236,7 +236,8 @@ def _status(conn: Connection) -> dict[str, Any]:
         "paused_reason": paused.get("reason", ""),
         "policy_version": found.version if found else None,
         "due": due_count(conn, order, class_ids(conn, order), now_ms) if order else 0,
-        "lease": runs.lease_holder(conn, LEASE),
+        "lease": holder,
+        "running": holder is not None and runs.is_running(conn),
         "last_run": latest[0] if latest else None,
         "swept_at": marks.mark(conn, "clock").get("database_ms"),
         "removal_held": {"since_run": held["since_run"], "reason": held["reason"], "rows": held["rows"]} if held else None,

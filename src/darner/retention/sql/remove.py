@@ -7,10 +7,12 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, update
 from darner.core.errors import DarnerError
 from darner.core.job import END_STATES, Tier
 from darner.db import bounded_delete
+from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import JOB_TABLES, job
 from darner.retention.policy import FLOOR_MS
 
-_CHILDREN = tuple(table for table in JOB_TABLES if table is not job)
+# What goes with a job. A row of the outbox that a sink has not acknowledged never gets here (`sql.due`).
+_CHILDREN = (*(table for table in JOB_TABLES if table is not job), export_outbox)
 
 
 def erase_jobs(conn: Connection, ids: Sequence[int], now_ms: int) -> int:
