@@ -24,6 +24,7 @@ COMMANDS = {
     "task": ("task",),
     "fleet": ("fleet",),
     "token": ("token",),
+    "db": ("db",),
     "config": ("config",),
 }
 

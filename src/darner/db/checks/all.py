@@ -1,0 +1,72 @@
+"""All checks of a database, those of every dialect first."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import Connection
+
+from darner.core.errors import DarnerError
+from darner.db.checks import mysql, postgresql, sqlite
+from darner.db.checks.finding import Finding, Level, judged
+from darner.db.clock import db_now_ms
+from darner.db.database import Database
+from darner.db.migrate import schema_of
+
+_SPECIAL: dict[str, Callable[[Connection], Iterator[Finding]]] = {
+    "sqlite": sqlite.findings,
+    "mysql": mysql.findings,
+    "postgresql": postgresql.findings,
+}
+_FAR_MS = 1_000
+_SLOW_MS = 20
+_PROBES = 5
+
+
+def check(db: Database) -> list[Finding]:
+    """Everything about a database. A server that does not answer is one finding, `connection`."""
+    try:
+        latency_ms = db.read_sync(_latency_ms)
+    except DarnerError as error:
+        return [Finding(name="connection", value=error.message, level=Level.FAIL, hint="Start the server, or correct the URL.")]
+    hint = "Each write takes several round trips; run the manager nearer to the database."
+    found = [judged("connection", f"answers in {latency_ms:.1f} ms", good=latency_ms < _SLOW_MS, otherwise=Level.WARN, hint=hint)]
+    found.append(_schema(db))
+    found.append(_clock(db))
+    for one in (_SPECIAL[db.dialect],):
+        found += db.read_sync(lambda conn, one=one: list(one(conn)))  # type: ignore[misc]
+    return found
+
+
+def _latency_ms(conn: Connection) -> float:
+    took = []
+    for _ in range(_PROBES):
+        began = time.monotonic()
+        conn.exec_driver_sql("SELECT 1").scalar()
+        took.append(time.monotonic() - began)
+    return min(took) * 1000
+
+
+def _schema(db: Database) -> Finding:
+    found = schema_of(db)
+    if found.unknown:
+        hint = "Start the Darner that made it, or a newer one; this one refuses it."
+        return Finding(name="schema", value=f"{found.present}, newer than {found.newest}", level=Level.FAIL, hint=hint)
+    if not found.present:
+        return Finding(
+            name="schema", value="empty", level=Level.WARN, hint="The first manager makes the tables, or `darner db upgrade`."
+        )
+    if found.pending:
+        hint = f"Back up, then `darner db upgrade`, or start a manager; pending: {', '.join(found.pending)}."
+        return Finding(name="schema", value=f"{found.present}, older than {found.newest}", level=Level.WARN, hint=hint)
+    return Finding(name="schema", value=found.present)
+
+
+def _clock(db: Database) -> Finding:
+    """Cut-offs use the database's clock alone; a difference still confuses people who compare logs with lists."""
+    before = time.time()
+    told_ms = db.read_sync(db_now_ms)
+    off_ms = told_ms - (before + time.time()) / 2 * 1000
+    hint = "Set both clocks by NTP; Darner goes by the database's clock alone."
+    return judged(
+        "clock", f"{off_ms / 1000:+.3f} s from this machine's", good=abs(off_ms) < _FAR_MS, otherwise=Level.WARN, hint=hint
+    )
