@@ -28,7 +28,7 @@ from darner.core.job import DetailState
 from darner.db import Database, db_now_ms, migrate
 from darner.db.tables.jobs import job, job_payload
 from darner.jobs.events import JobQuery
-from darner.jobs.sql.history import page_statement
+from darner.jobs.sql.lists import page_statement
 from darner.retention.config import SweepConfig
 from darner.retention.engine import RetentionEngine
 from darner.testing.history import Shape, fill

@@ -276,11 +276,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which jobs a list shows, newest first. `since_ms` is unix ms; `text` is looked for in summary, error and description."""
+    """Which jobs a list shows, newest first. Times are unix ms; `text` is looked for in summary, error and description.
+
+    `tiers` empty: all but deleted jobs; those are shown only when asked for.
+    """
 
     states: tuple[DetailState, ...] = ()
+    tiers: tuple[Tier, ...] = ()
     type: str = ""
     since_ms: int | None = None
+    until_ms: int | None = None
     text: str = ""
     cluster_id: int | None = None
     owner: str = ""

@@ -12,7 +12,7 @@ from darner.db import Database, migrate
 from darner.db.tables.jobs import job, job_cluster, job_payload
 from darner.jobs.events import JobQuery
 from darner.jobs.sql import SqlHistory
-from darner.jobs.sql.history import page_statement
+from darner.jobs.sql.lists import page_statement
 from darner.jobs.sql.work import late_jobs, lost_leases, waiting
 
 STATES = [DetailState.SUCCEEDED, DetailState.FAILED, DetailState.SUCCEEDED, DetailState.PARTIAL, DetailState.RUNNING]

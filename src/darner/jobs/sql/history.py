@@ -1,119 +1,163 @@
-"""Jobs, parts and timelines read. Pages are newest first by (created_at, id); every statement is covered by an index."""
+"""Jobs, parts and timelines read, in whatever tier they rest. Pages are newest first by (created_at, id).
 
+Every statement is covered by an index. What lists filter by is in a warm job's row too; what they show comes from its blob.
+Archived jobs are merged in by the same order; a job that is in both (it moves just now) is the database's.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union_all
+from sqlalchemy import Connection, select
 
 from darner.core.errors import NotFoundError
+from darner.core.job import Tier
 from darner.db import Database
 from darner.db.tables.jobs import job as job_table
 from darner.db.tables.jobs import job_cluster, job_event, job_part, job_payload
+from darner.history.codec import Codec
+from darner.history.ports import ArchiveReader
+from darner.history.record import JobRecord, RecordQuery
+from darner.history.rows import read_records
 from darner.jobs.events import Details, Job, JobQuery, Part, TimelineEvent
+from darner.jobs.sql.lists import count_jobs, page_of, place_of
 from darner.jobs.sql.rows import JOB_COLUMNS, event_from, job_from, part_from
+
+Listed = list[tuple[Job, dict[str, Any]]]
 
 
 class SqlHistory:
-    """JobHistory over a Database."""
+    """JobHistory over a Database, and an archive if there is one."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, codec: Codec | None = None, archive: ArchiveReader | None = None) -> None:
         """Use a migrated database."""
         self._db = db
+        self._codec = codec or Codec()
+        self._archive = archive
 
-    async def page(self, query: JobQuery) -> list[tuple[Job, dict[str, Any]]]:
+    async def page(self, query: JobQuery) -> Listed:
         """Jobs and their redacted args."""
-        return await self._db.read(lambda conn: _page(conn, query))
+        before = None if query.before_id is None else await self._place(query.before_id)
+        found = await self._db.read(lambda conn: page_of(conn, query, before, self._codec))
+        archive = self._archive
+        # Pages by number stay in the database: the archive is walked by keyset only.
+        if archive is None or query.offset or (query.tiers and Tier.ARCHIVE not in query.tiers):
+            return found
+        return _merged(found, await archive.page(_archive_query(query, before)), query.limit)
 
     async def count(self, query: JobQuery, *, at_most: int) -> int:
-        """How many jobs fit, counted no further than `at_most`."""
-        inner = _merged(query, at_most, keyset=None, columns=(job_table.c.id, job_table.c.created_at)).subquery()
-        statement = select(func.count()).select_from(inner)
-        return await self._db.read(lambda conn: int(conn.execute(statement).scalar_one()))
+        """How many jobs of the database fit, counted no further than `at_most`."""
+        return await self._db.read(lambda conn: count_jobs(conn, query, self._codec, at_most=at_most))
 
     async def details(self, job_id: int) -> Details:
         """One job. Raises NotFoundError."""
-        return await self._db.read(lambda conn: _details(conn, job_id))
+        found = await self._db.read(lambda conn: _details(conn, job_id, self._codec))
+        if found is None:
+            return details_of(await self._archived(job_id))
+        return found
 
     async def parts(self, job_id: int, *, after_id: int = 0, limit: int = 1000) -> list[Part]:
         """Parts in the order of their ids."""
-        part = job_part.c
-        statement = select(job_part).where(part.job_id == job_id, part.id > after_id).order_by(part.id).limit(limit)
-        return await self._db.read(lambda conn: [part_from(row) for row in conn.execute(statement).mappings()])
+
+        def read(conn: Connection) -> list[Part] | None:
+            tier = _tier(conn, job_id)
+            if tier is None:
+                return None
+            part = job_part.c
+            statement = select(job_part).where(part.job_id == job_id, part.id > after_id).order_by(part.id).limit(limit)
+            plain = [part_from(row) for row in conn.execute(statement).mappings()]
+            return plain if plain or tier == Tier.HOT else parts_of_record(read_records(conn, [job_id], self._codec)[0])
+
+        found = await self._db.read(read)
+        if found is None:
+            found = parts_of_record(await self._archived(job_id))
+        return [part for part in found if part.id > after_id][:limit]
 
     async def events(self, job_id: int, *, after_id: int = 0, limit: int = 1000) -> list[TimelineEvent]:
         """Timeline lines in order, those after `after_id`."""
-        event = job_event.c
-        statement = select(job_event).where(event.job_id == job_id, event.id > after_id).order_by(event.id).limit(limit)
-        return await self._db.read(lambda conn: [event_from(row) for row in conn.execute(statement).mappings()])
+
+        def read(conn: Connection) -> list[TimelineEvent] | None:
+            tier = _tier(conn, job_id)
+            if tier is None:
+                return None
+            if tier != Tier.HOT:
+                return events_of_record(read_records(conn, [job_id], self._codec)[0])
+            event = job_event.c
+            statement = select(job_event).where(event.job_id == job_id, event.id > after_id).order_by(event.id).limit(limit)
+            return [event_from(row) for row in conn.execute(statement).mappings()]
+
+        found = await self._db.read(read)
+        if found is None:
+            found = events_of_record(await self._archived(job_id))
+        return [event for event in found if event.id > after_id][:limit]
+
+    async def _archived(self, job_id: int) -> JobRecord:
+        record = await self._archive.find(job_id) if self._archive is not None else None
+        if record is None:
+            raise NotFoundError(f"there is no job {job_id}")
+        return record
+
+    async def _place(self, before_id: int) -> tuple[int, int]:
+        """Where a page goes on: (created_at, id) of that job, wherever it is."""
+        place = await self._db.read(lambda conn: place_of(conn, before_id))
+        if (place is None or place[1] != before_id) and self._archive is not None:
+            record = await self._archive.find(before_id)
+            if record is not None:
+                return int(record.job["created_at"]), record.id
+        return place or (0, 0)
 
 
-def _page(conn: Connection, query: JobQuery) -> list[tuple[Job, dict[str, Any]]]:
-    keyset = None if query.before_id is None else _place(conn, query.before_id)
-    rows = conn.execute(page_statement(query, keyset)).mappings().all()
-    jobs = [job_from(row) for row in rows]
-    wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_([job.id for job in jobs]))
-    args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if jobs else {}
-    return [(job, args.get(job.id, {})) for job in jobs]
+def job_of(record: JobRecord, tier: Tier | None = None) -> Job:
+    """A record's job; `tier` where it is not the one of its row."""
+    return job_from({**record.job, "tier": record.job["tier"] if tier is None else tier})
 
 
-def page_statement(query: JobQuery, keyset: tuple[int, int] | None) -> Select[Any]:
-    """The rows of a page; with several states one index walk each, merged, so that rare states cost no scan."""
-    merged = _merged(query, query.offset + query.limit, keyset=keyset, columns=JOB_COLUMNS).subquery()
-    return select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(query.limit).offset(query.offset)
+def details_of(record: JobRecord, tier: Tier = Tier.ARCHIVE) -> Details:
+    """A record as details."""
+    return Details(job=job_of(record, tier), args=record.args, result=record.result, cluster_ids=record.clusters)
 
 
-def _merged(query: JobQuery, limit: int, *, keyset: tuple[int, int] | None, columns: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    job = job_table.c
-    shared = _conditions(query)
-    if keyset is not None:
-        at, job_id = keyset
-        shared += [job.created_at <= at, or_(job.created_at < at, job.id < job_id)]
-    walks = [
-        select(*columns).where(*where, *shared).order_by(job.created_at.desc(), job.id.desc()).limit(limit)
-        for where in ([[job.state == state] for state in query.states] or [[]])
-    ]
-    if len(walks) == 1:
-        return walks[0]
-    return union_all(*(select(walk.subquery()) for walk in walks))
+def parts_of_record(record: JobRecord) -> list[Part]:
+    """A record's parts."""
+    return [part_from({**part, "job_id": record.id}) for part in record.parts]
 
 
-def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
-    job = job_table.c
-    found: list[ColumnElement[bool]] = []
-    if query.type:
-        found.append(job.type == query.type)
-    if query.owner:
-        found.append(job.owner == query.owner)
-    if query.since_ms is not None:
-        found.append(job.created_at >= query.since_ms)
-    if query.cluster_id is not None:
-        mine = and_(job_cluster.c.job_id == job.id, job_cluster.c.cluster_id == query.cluster_id)
-        found.append(exists(select(job_cluster.c.job_id).where(mine)))
-    if query.text:
-        found.append(or_(*(column.icontains(query.text, autoescape=True) for column in (job.summary, job.error, job.bio))))
-    return found
+def events_of_record(record: JobRecord) -> list[TimelineEvent]:
+    """A record's timeline."""
+    return [event_from({**event, "job_id": record.id}) for event in record.events]
 
 
-def _place(conn: Connection, before_id: int) -> tuple[int, int]:
-    # The job may be gone meanwhile: then the page goes on at its nearest older neighbour, which is still to be shown.
-    job = job_table.c
-    nearest = select(job.created_at, job.id).where(job.id <= before_id).order_by(job.id.desc()).limit(1)
-    row = conn.execute(nearest).first()
+def _merged(found: Listed, archived: Sequence[JobRecord], limit: int) -> Listed:
+    mine = {job.id for job, _ in found}
+    more = [(job_of(record, Tier.ARCHIVE), dict(record.args)) for record in archived if record.id not in mine]
+    return sorted([*found, *more], key=lambda one: (one[0].created_at, one[0].id), reverse=True)[:limit]
+
+
+def _archive_query(query: JobQuery, before: tuple[int, int] | None) -> RecordQuery:
+    return RecordQuery(
+        states=tuple(str(state) for state in query.states), types=(query.type,) if query.type else (), owner=query.owner,
+        cluster_id=query.cluster_id, text=query.text, since_ms=query.since_ms, until_ms=query.until_ms, before=before,
+        limit=query.limit,
+    )  # fmt: skip
+
+
+def _tier(conn: Connection, job_id: int) -> Tier | None:
+    found = conn.execute(select(job_table.c.tier).where(job_table.c.id == job_id)).scalar_one_or_none()
+    return None if found is None else Tier(found)
+
+
+def _details(conn: Connection, job_id: int, codec: Codec) -> Details | None:
+    row = conn.execute(select(*JOB_COLUMNS).where(job_table.c.id == job_id)).mappings().one_or_none()
     if row is None:
-        return 0, 0
-    return int(row[0]), int(row[1]) if row[1] == before_id else int(row[1]) + 1
-
-
-def _details(conn: Connection, job_id: int) -> Details:
-    joined = job_table.join(job_payload, job_payload.c.job_id == job_table.c.id)
-    statement = select(*JOB_COLUMNS, job_payload.c.args, job_payload.c.result).select_from(joined).where(job_table.c.id == job_id)
-    row = conn.execute(statement).mappings().one_or_none()
-    if row is None:
-        raise NotFoundError(f"there is no job {job_id}")
+        return None
+    if row["tier"] != Tier.HOT:
+        record = next(iter(read_records(conn, [job_id], codec)), None)
+        return None if record is None else details_of(record, Tier(row["tier"]))
+    payload = conn.execute(select(job_payload.c.args, job_payload.c.result).where(job_payload.c.job_id == job_id)).one()
     clusters = select(job_cluster.c.cluster_id).where(job_cluster.c.job_id == job_id).order_by(job_cluster.c.cluster_id)
     return Details(
         job=job_from(row),
-        args=orjson.loads(row["args"]),
-        result=None if row["result"] is None else orjson.loads(row["result"]),
+        args=orjson.loads(payload.args),
+        result=None if payload.result is None else orjson.loads(payload.result),
         cluster_ids=tuple(int(key) for key in conn.execute(clusters).scalars()),
     )

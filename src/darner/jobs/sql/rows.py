@@ -1,5 +1,6 @@
 """Rows to values and back."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from darner.db.tables.jobs import job_event, job_part
 from darner.jobs.events import Job, Part, TimelineEvent
 from darner.jobs.timeline import Line
 
+Columns = RowMapping | Mapping[str, Any]
 _JOB_FIELDS = (
     "id",
     "uuid",
@@ -61,10 +63,11 @@ _PART_FIELDS = (
     "finished_at",
     "updated_at",
 )
+_NO_LEASE = {"lease_id": "", "lease_holder": "", "lease_until": 0}
 JOB_COLUMNS = tuple(job_table.c[name] for name in (*_JOB_FIELDS, "state", "tier", "held", "labels", "importance"))
 
 
-def job_from(row: RowMapping) -> Job:
+def job_from(row: Columns) -> Job:
     """A job from a row with JOB_COLUMNS."""
     plain = {name: row[name] for name in _JOB_FIELDS}
     labels = orjson.loads(row["labels"]) if row["labels"] else {}
@@ -78,10 +81,11 @@ def job_from(row: RowMapping) -> Job:
     )
 
 
-def part_from(row: RowMapping) -> Part:
-    """A part from its row."""
-    plain = {name: row[name] for name in _PART_FIELDS}
-    hosts = hosts_from_json(orjson.loads(row["hosts"]))
+def part_from(row: Columns) -> Part:
+    """A part from its row, or from a record, which keeps no leases and has the hosts as a list."""
+    plain = {name: row.get(name, _NO_LEASE.get(name)) for name in _PART_FIELDS}
+    stored = row["hosts"]
+    hosts = hosts_from_json(stored if isinstance(stored, list) else orjson.loads(stored))
     return Part(**plain, state=PartState(row["state"]), verified=bool(row["verified"]), hosts=hosts)
 
 
@@ -91,7 +95,7 @@ def part_values(part: Part) -> dict[str, Any]:
     return {**plain, "state": part.state, "verified": int(part.verified), "hosts": orjson.dumps(hosts_to_json(part.hosts))}
 
 
-def event_from(row: RowMapping) -> TimelineEvent:
+def event_from(row: Columns) -> TimelineEvent:
     """A timeline line from its row."""
     return TimelineEvent(**{name: row[name] for name in ("id", "job_id", "part_id", "at", "kind", "message")})
 
