@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
 
@@ -49,6 +49,13 @@ class Codec:
         self._dictionaries: dict[int, zstd.ZstdDict] = {}
         self._newest: dict[str, int] = {}
         self._local = threading.local()
+
+    @classmethod
+    def with_dictionary(cls, job_type: str, body: bytes) -> Self:
+        """A codec that knows one dictionary, for trying it out."""
+        made = cls()
+        made._dictionaries, made._newest = {1: zstd.ZstdDict(body)}, {job_type: 1}
+        return made
 
     def refresh(self, conn: Connection) -> None:
         """Learn which dictionary is the newest of each job type, so that new blobs use it."""

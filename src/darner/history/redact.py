@@ -72,7 +72,9 @@ def _told(text: str) -> str:
     return text
 
 
-_is_secret = lru_cache(maxsize=1024)(is_secret_header)
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return is_secret_header(name) or "access_key" in name.lower()
 
 
 def _url(found: re.Match[str]) -> str:

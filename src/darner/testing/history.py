@@ -123,7 +123,9 @@ class _Job:
         }  # fmt: skip
 
     def parts(self) -> Iterator[dict[str, Any]]:
-        hosts = orjson.dumps([{**self._host, "host_id": f"{self._dice.getrandbits(256):064x}", "state": "SUCCEEDED"}])
+        hosts = orjson.dumps(
+            [{**self._host, "host_id": f"{self._dice.getrandbits(256):064x}", "seed": False, "state": "succeeded"}]
+        )
         times = {
             "created_at": self._created,
             "started_at": self._created + 300,

@@ -1,0 +1,1 @@
+"""Works that the sweeper is given by others: folding, dictionaries, the archive."""
