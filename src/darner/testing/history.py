@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Connection, Table, func, insert, select
 
 from darner.core.job import DetailState
+from darner.core.secret import MASK
 from darner.db import Database
 from darner.db.tables.jobs import job, job_cluster, job_event, job_part, job_payload
 
@@ -104,8 +105,8 @@ class _Job:
     def _args(self, dice: random.Random) -> Mapping[str, Any]:
         return {
             "application": self.row["application"], "concurrent_peer_count": 500, "concurrent_task_count": 8, "count": None,
-            "filtered_query_params": _SIGNING, "headers": {"Authorization": "<redacted>", "Connection": "keep-alive"}, "ips": None,
-            "password": "<redacted>", "percentage": None, "piece_length": dice.choice((None, 4 << 20, 16 << 20)),
+            "filtered_query_params": _SIGNING, "headers": {"Authorization": MASK, "Connection": "keep-alive"}, "ips": None,
+            "password": MASK, "percentage": None, "piece_length": dice.choice((None, 4 << 20, 16 << 20)),
             "platform": dice.choice(("linux/amd64", "linux/arm64", "")), "scope": dice.choice(("single_seed_peer", "all_peers")),
             "tag": self.row["tag"], "timeout": 3_600_000_000_000, "type": "file", "url": self._url, "urls": None,
             "username": f"robot-{dice.randrange(20)}",
