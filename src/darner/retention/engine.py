@@ -14,22 +14,19 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection
-
 from darner.core.errors import DarnerError
-from darner.core.job import Tier
 from darner.db import Database
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
-from darner.retention import records, rules
 from darner.retention.clock import BootReading, read_boot_clock
 from darner.retention.config import SweepConfig
 from darner.retention.desk import SweepDesk
+from darner.retention.explain import KnownJob, explain
 from darner.retention.meters import SweepMeters
 from darner.retention.ports import RetentionParts
-from darner.retention.presets import default_policy
-from darner.retention.rules import JobFacts, Order
-from darner.retention.sql import holds, marks, runs
+from darner.retention.presets import SEED_ORIGIN
+from darner.retention.rules import Verdict
+from darner.retention.sql import marks, runs
 from darner.retention.sweep.begin import name_instance
 from darner.retention.sweeper import Ask, Sweeper
 from darner.retention.values import RunState
@@ -46,7 +43,7 @@ class RetentionEngine(PolicyDesk, SweepDesk):
         db: Database,
         *,
         holder: str = "",
-        origin: str = "seed",
+        origin: str = SEED_ORIGIN,
         config: SweepConfig | None = None,
         clock: Clock | None = None,
         boot_clock: Callable[[], BootReading] = read_boot_clock,
@@ -62,7 +59,7 @@ class RetentionEngine(PolicyDesk, SweepDesk):
         self._sweeper = Sweeper(db, config=self._config, clock=self._clock, holder=holder, boot_clock=boot_clock, parts=self._parts)
         self._holder = holder
         self._ticking: list[asyncio.Task[None]] = []
-        self._sweeping: asyncio.Task[RunState] | None = None
+        self.sweeping: asyncio.Task[RunState] | None = None
         self._next_at: float | None = None
         self._turn = asyncio.Lock()
 
@@ -80,7 +77,8 @@ class RetentionEngine(PolicyDesk, SweepDesk):
 
     async def start(self) -> None:
         """Seed the policy of a fresh installation; sweep by the clock from some minutes after now."""
-        if await self._db.write(self._prepare):
+        await self._db.write(name_instance)
+        if await self.seed():
             _log.info("made the retention policy of a fresh installation: ended jobs are hot for 6h, then warm")
         first_s = random.uniform(*self._config.first_after_s)  # noqa: S311  (jitter)
         prompt_s = self._config.prompt_s
@@ -89,10 +87,6 @@ class RetentionEngine(PolicyDesk, SweepDesk):
             asyncio.create_task(self._every(prompt_s, prompt_s, self._sort_new), name="retention-sorting"),
         ]
 
-    def _prepare(self, conn: Connection) -> bool:
-        name_instance(conn)
-        return records.seed_policy(conn, default_policy(), self._origin)
-
     async def stop(self) -> None:
         """End a running sweep after its batch, then the clock."""
         self._sweeper.stop()
@@ -100,19 +94,13 @@ class RetentionEngine(PolicyDesk, SweepDesk):
             task.cancel()
         await asyncio.gather(*self._ticking, return_exceptions=True)
         self._ticking = []
-        if self._sweeping is not None:
+        if self.sweeping is not None:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeping
+                await self.sweeping
 
-    async def explain(self, jobs: Sequence[JobFacts]) -> list[dict[str, Any]]:
-        """For each job `{rule, tier, forgotten_at, reason}` for people: `forgotten_at` in RFC 3339, or None and why not."""
-
-        def order_of(conn: Connection) -> Order | None:
-            found = records.policy_in_force(conn)
-            return Order(policy=found.policy, selectors=holds.selectors(conn)) if found else None
-
-        order = await self._db.read(order_of)
-        return [_explained(job, order) for job in jobs]
+    async def explain(self, jobs: Sequence[KnownJob]) -> list[dict[str, Any]]:
+        """For each job `{rule, tier, next_tier, moves_at, forgotten_at, reason}`; times in RFC 3339, or None and why not."""
+        return [_explained(one) for one in await self._db.read(lambda conn: explain(conn, jobs, archive=self.archives))]
 
     async def _every(self, first_s: float, interval_s: float, act: Callable[[], Any]) -> None:
         """Do something again and again: a cleaner that nobody runs is the commonest failure, so the next time must come."""
@@ -139,22 +127,11 @@ class RetentionEngine(PolicyDesk, SweepDesk):
     async def _sort_new(self) -> None:
         """A running sweep does so in between."""
         async with self._turn:
-            if self._sweeping is None or self._sweeping.done():
+            if self.sweeping is None or self.sweeping.done():
                 await self._sweeper.sort_new()
 
 
-def _explained(job: JobFacts, order: Order | None) -> dict[str, Any]:
-    if order is None:
-        reason = "There is no retention policy, so it is kept."
-        return {
-            "rule": "",
-            "tier": Tier(job.tier).word,
-            "moves_at": None,
-            "next_tier": None,
-            "forgotten_at": None,
-            "reason": reason,
-        }
-    found = rules.verdict(job, order)
+def _explained(found: Verdict) -> dict[str, Any]:
     return {
         "rule": found.rule,
         "tier": found.tier.word,

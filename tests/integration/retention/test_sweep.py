@@ -15,7 +15,7 @@ from darner.db.tables.jobs import job
 from darner.db.tables.retention import lease, retention_batch, retention_policy, retention_run
 from darner.retention.config import SweepConfig
 from darner.retention.policy import HOUR_MS
-from darner.retention.presets import default_policy
+from darner.retention.presets import SEED_ORIGIN, default_policy
 from darner.testing.clock import VirtualClock
 
 
@@ -138,7 +138,7 @@ async def test_a_fresh_installation_gets_the_default_policy_once(history: Histor
     for _ in range(2):
         async with engine_of(history.db) as engine:
             found = await engine.policy()
-    assert (found.version, found.policy, found.origin) == (1, default_policy(), "seed")
+    assert (found.version, found.policy, found.origin) == (1, default_policy(), SEED_ORIGIN)
 
 
 async def test_a_clock_that_jumped_holds_every_sweep_until_a_person_looked(history: History) -> None:
