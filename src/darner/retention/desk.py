@@ -39,7 +39,7 @@ class SweepDesk:
     _clock: Clock
     _parts: RetentionParts
     _holder: str
-    _sweeping: asyncio.Task[RunState] | None
+    sweeping: asyncio.Task[RunState] | None
     _next_at: float | None
     _turn: asyncio.Lock
 
@@ -182,14 +182,14 @@ class SweepDesk:
     async def status(self) -> dict[str, Any]:
         """How things stand. Times in unix milliseconds."""
         found = await self._db.read(_status)
-        running = self._sweeping is not None and not self._sweeping.done()
+        running = self.sweeping is not None and not self.sweeping.done()
         next_ms = None if self._next_at is None else found["now"] + int(max(0.0, self._next_at - self._clock.monotonic()) * 1000)
         return {**found, "running": running or found["running"], "next_run_at": None if found["paused"] else next_ms}
 
     async def _start(self, ask: Ask) -> tuple[Sweep, asyncio.Task[RunState]] | None:
         """Begin a sweep and let it run; None when another manager sweeps. One that only sorts is waited for."""
         async with self._turn:
-            if self._sweeping is not None and not self._sweeping.done():
+            if self.sweeping is not None and not self.sweeping.done():
                 raise SweepRefusedError("A sweep is running already.")
             sweep = None
             for _ in range(_TRIES):
@@ -199,8 +199,8 @@ class SweepDesk:
                 await self._clock.sleep(_TRY_AGAIN_S)
             if sweep is None:
                 return None
-            self._sweeping = asyncio.create_task(self._sweeper.carry_out(sweep), name=f"retention-run-{sweep.run_id}")
-            return sweep, self._sweeping
+            self.sweeping = asyncio.create_task(self._sweeper.carry_out(sweep), name=f"retention-run-{sweep.run_id}")
+            return sweep, self.sweeping
 
     async def _dry_run(self, by: str) -> Run:
         """The report of the same predicate that removes; jobs that no sweep has classified yet are classified for it."""

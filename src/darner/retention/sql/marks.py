@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from darner.db import db_now_ms
 from darner.db.tables.retention import retention_mark
@@ -19,8 +20,14 @@ def mark(conn: Connection, name: str) -> dict[str, Any]:
 def set_mark(conn: Connection, name: str, body: dict[str, Any], *, by: str) -> None:
     """Set a switch or mark."""
     values = {"body": json.dumps(body), "changed_at": db_now_ms(conn), "changed_by": by}
-    if not conn.execute(update(retention_mark).where(retention_mark.c.name == name).values(**values)).rowcount:
-        conn.execute(insert(retention_mark).values(name=name, **values))
+    change = update(retention_mark).where(retention_mark.c.name == name).values(**values)
+    if conn.execute(change).rowcount:
+        return
+    try:
+        with conn.begin_nested():
+            conn.execute(insert(retention_mark).values(name=name, **values))
+    except IntegrityError:  # another manager made it at the same moment
+        conn.execute(change)
 
 
 def drop_mark(conn: Connection, name: str) -> None:

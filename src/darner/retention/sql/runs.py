@@ -131,6 +131,17 @@ def drop_empty_before(conn: Connection, run_id: int) -> None:
         conn.execute(delete(retention_run).where(retention_run.c.id == latest[1][0]))
 
 
+def drop_repeated(conn: Connection, run_id: int) -> bool:
+    """If a sweep by the clock is held for the reason of the one before, the history keeps the earlier; whether that is so."""
+    of = (retention_run.c.id, retention_run.c.trigger, retention_run.c.state, retention_run.c.policy_version)
+    latest = conn.execute(select(*of).where(retention_run.c.id <= run_id).order_by(retention_run.c.id.desc()).limit(2)).all()
+    held = (SCHEDULE, RunState.HELD)
+    repeated = len(latest) > 1 and tuple(latest[0][1:]) == tuple(latest[1][1:]) and tuple(latest[1][1:3]) == held
+    if repeated:
+        conn.execute(delete(retention_run).where(retention_run.c.id == run_id))
+    return repeated
+
+
 def held_since(conn: Connection) -> int:
     """The run since which the guard holds removal back; 0: it does not."""
     return int(mark(conn, "held-back").get("since_run", 0))

@@ -107,6 +107,7 @@ class Beginner:
         sweep.refused = self._refused(conn, sweep, ask, boot, back)
         if sweep.refused:
             runs.end_run(conn, run_id, RunState.HELD, error=sweep.refused)
+            runs.drop_repeated(conn, run_id)
             release_lease(conn, held)
         return sweep
 
