@@ -31,6 +31,10 @@ POLICY: dict[str, Any] = {
 }
 
 
+# The story's time stands still while the test runs, the database's does not: so much nearer to a limit a job may be.
+REAL_H = 0.05
+
+
 class Crash(BaseException):
     """The process is gone."""
 
@@ -138,12 +142,12 @@ class Story:
             shown[key] = tier
             if tier == Tier.DELETED:
                 assert (told.state, told.owner != "ann") == ("FAILED", True)
-                assert age >= 10 - 1e-6
+                assert age >= 10 - REAL_H
                 told.hidden_h = self.now_h if told.hidden_h is None else told.hidden_h
             else:
                 assert told.hidden_h is None, "a hidden job is shown again"
             if tier == Tier.WARM:
-                assert age >= 2 - 1e-6
+                assert age >= 2 - REAL_H
         assert self.history.orphans() == 0
         self._audit_agrees()
 
@@ -158,9 +162,9 @@ class Story:
         assert told.owner != "ann"
         if told.state == "FAILED":
             assert told.gone or told.hidden_h is not None, "gone without having been hidden"
-            assert told.gone or self.now_h - (told.hidden_h or 0) >= 3 - 1e-6
+            assert told.gone or self.now_h - (told.hidden_h or 0) >= 3 - REAL_H
             return
-        assert age >= 5 - 1e-6
+        assert age >= 5 - REAL_H
         assert told.gone or told.state != "SUCCEEDED" or self._newer(key) >= 2, "one of the last two is gone"
 
     def _audit_agrees(self) -> None:
@@ -181,6 +185,8 @@ class Story:
         tiers = self.history.tiers()
         for key, told in self.jobs.items():
             age, tier = self.now_h - told.ended_h, tiers.get(key)
+            if any(abs(age - limit) < REAL_H for limit in (2, 5, 10)):
+                continue
             if told.owner == "ann":
                 assert tier == (Tier.WARM if age >= 2 else Tier.HOT)
             elif told.state == "FAILED":
