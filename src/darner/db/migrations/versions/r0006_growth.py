@@ -24,7 +24,9 @@ def upgrade() -> None:
         "growth_sample",
         Column("id", _ID, primary_key=True),
         Column("at", _MILLIS, nullable=False),
+        Column("slot", _ID, nullable=False),
         Column("body", _LONG, nullable=False),
         **_NUMBERED,
     )
     op.create_index("ix_growth_sample_at", "growth_sample", ["at", "id"])
+    op.create_index("ix_growth_sample_slot", "growth_sample", ["slot"], unique=True)
