@@ -2,20 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, insert
-from tests.integration.retention.history import History, open_history
+from tests.integration.retention.history import History
 from tests.unit.retention.policies import Facts, jobs, keep, order, orders, policy
 
 from darner.core.errors import ConflictError
 from darner.core.job import Tier
+from darner.db import Database
 from darner.db.tables.archive import archive_segment
 from darner.db.tables.jobs import job, job_cluster, job_payload
 from darner.retention.policy import HOUR_MS, KeepLast, Match
@@ -165,11 +164,9 @@ def test_the_last_successes_are_kept_where_they_are_known_and_it_is_said_where_n
     assert "counted as if not kept" in ask(history, kept)["notes"][0]
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    opened = open_history(Path(tmp_path_factory.mktemp("shelf")) / "darner.db")
-    yield opened
-    opened.db.close()
+@pytest.fixture
+def shelf(database: Database) -> History:
+    return History(database)
 
 
 def told(by: Order, found: Facts, now_ms: int) -> tuple[str, str] | None:
@@ -178,7 +175,7 @@ def told(by: Order, found: Facts, now_ms: int) -> tuple[str, str] | None:
     return (judged.rule, judged.tier.word) if judged.due(now_ms) else None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stored=st.lists(jobs(ended=True), min_size=1, max_size=6),
     wanted=orders(),

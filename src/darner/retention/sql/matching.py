@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, collate, exists, false, func, 
 from darner.core.job import Importance
 from darner.db.tables.jobs import job, job_cluster
 from darner.retention.policy import Match, Rule
-from darner.retention.rules import Order
+from darner.retention.rules import KEPT_PREFIX, Order
 from darner.retention.sql.due import job_class
 
 T = TypeVar("T")
@@ -57,21 +57,29 @@ class Membership:
         self._classes = {name: number for name, number in classes.items() if name}
         self._dialect = dialect
 
-    def choose(self, of_rule: Callable[[int, Rule], ColumnElement[T]], *, kept: ColumnElement[T]) -> ColumnElement[T]:
-        """The value of the rule that decides; `kept` for jobs that no rule fits, that are held, or that are the last of a group."""
+    def choose(
+        self,
+        of_rule: Callable[[int, Rule], ColumnElement[T]],
+        *,
+        last: Callable[[int, Rule], ColumnElement[T]],
+        kept: ColumnElement[T],
+    ) -> ColumnElement[T]:
+        """The value of the rule that decides; `last` of those that it keeps as the last of a group, `kept` if none does."""
         rules = list(enumerate(self._order.policy.rules))
         values = {rule.name: of_rule(index, rule) for index, rule in rules}
-        sorted_as = [(job_class == self._classes[name], values[name]) for name in values if name in self._classes]
-        others = [number for name, number in self._classes.items() if name not in values]
-        branches: list[Any] = [(job_class.in_(others), kept)] if others else []
-        branches += sorted_as
+        named = {
+            **values,
+            **{f"{KEPT_PREFIX}{rule.name}": last(index, rule) for index, rule in rules if rule.keep_last is not None},
+        }
+        branches: list[Any] = [(job_class == number, named.get(name, kept)) for name, number in self._classes.items()]
         branches += [(match_where(one.match, self._dialect), kept) for one in self._order.selectors]
         branches += [(match_where(rule.match, self._dialect), values[rule.name]) for _, rule in rules]
         return case(*branches, else_=kept) if branches else kept
 
-    def of(self, rule: Rule) -> ColumnElement[bool]:
-        """Whether this rule decides."""
-        number = self._classes.get(rule.name)
+    def of(self, rule: Rule, *, last: bool) -> ColumnElement[bool]:
+        """Whether this rule decides; `last`: also about those that it keeps as the last of a group."""
+        names = (rule.name, f"{KEPT_PREFIX}{rule.name}") if last else (rule.name,)
+        numbers = [self._classes[name] for name in names if name in self._classes]
         earlier = []
         for one in self._order.policy.rules:
             if one.name == rule.name:
@@ -82,4 +90,4 @@ class Membership:
         if not self._classes:
             return fits
         unsorted = job_class.not_in(list(self._classes.values()))
-        return or_(job_class == number, and_(unsorted, fits)) if number is not None else and_(unsorted, fits)
+        return or_(job_class.in_(numbers), and_(unsorted, fits)) if numbers else and_(unsorted, fits)

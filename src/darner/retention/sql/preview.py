@@ -56,7 +56,8 @@ def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Hea
     dialect = conn.dialect.name
     asked = Membership(sight.order, sight.classes, dialect)
     against = Membership(other.order, other.classes, dialect)
-    place = asked.choose(lambda index, _: literal(index, BigInteger), kept=literal(-1, BigInteger))
+    place = _place(asked)
+    # Nearly all jobs have ended: no index on the state is of use.
     each = (
         select(
             _fate(asked, now_ms).label("fate"),
@@ -69,7 +70,7 @@ def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Hea
             job.c.finished_at,
             job.c.id,
         )
-        .where(job.c.state.in_(sorted(END_STATES)), job.c.finished_at.is_not(None))
+        .where(func.coalesce(job.c.state, "").in_(sorted(END_STATES)), job.c.finished_at.is_not(None))
         .subquery("each_job")
     )
     sooner = case((each.c.forgotten < each.c.forgotten_before, -1), (each.c.forgotten > each.c.forgotten_before, 1), else_=0)
@@ -82,22 +83,46 @@ def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Hea
 
 def sample_ids(conn: Connection, sight: Sight, move: Move, first_id: int, last_id: int, now_ms: int) -> list[int]:
     """Some of the jobs that a move would take, the first by id; all of them are between two ids."""
-    member = Membership(sight.order, sight.classes, conn.dialect.name).of(move.rule)
-    where = (_based(move, due_where(move, member, now_ms)), job.c.id.between(first_id, last_id))
-    return [int(key) for key in conn.execute(select(job.c.id).where(*where).order_by(job.c.id).limit(SAMPLES)).scalars()]
+    member = Membership(sight.order, sight.classes, conn.dialect.name).of(move.rule, last=takes_last(move))
+    taken = case((_based(move, due_where(move, member, now_ms)), 1), else_=0)
+    walk = select(job.c.id, taken.label("taken")).where(job.c.id.between(first_id, last_id)).order_by(job.c.id)
+    if conn.dialect.name in {"sqlite", "postgresql"}:
+        walk = walk.offset(0)  # or the planner would rather collect and sort all jobs of a state than walk until some are found
+    each = walk.subquery("each_job")
+    return [
+        int(key) for key in conn.execute(select(each.c.id).where(each.c.taken == 1).order_by(each.c.id).limit(SAMPLES)).scalars()
+    ]
+
+
+def _place(asked: Membership) -> ColumnElement[int]:
+    """The index of the rule that decides; -1: none."""
+
+    def of_rule(index: int, _: Rule) -> ColumnElement[int]:
+        return literal(index, BigInteger)
+
+    return asked.choose(of_rule, last=of_rule, kept=literal(-1, BigInteger))
 
 
 def _fate(asked: Membership, now_ms: int) -> ColumnElement[int]:
     """A number for the move that would take a job now; 0: none."""
+    nothing = literal(0, BigInteger)
+
+    def among(index: int, wanted: list[tuple[int, Move]]) -> ColumnElement[int]:
+        due = [(_based(one, due_where(one, true(), now_ms)), literal(index * _MOVES + n, BigInteger)) for n, one in wanted]
+        return case(*due, else_=nothing) if due else nothing
 
     def of_rule(index: int, rule: Rule) -> ColumnElement[int]:
-        due = [
-            (_based(move, due_where(move, true(), now_ms)), literal(index * _MOVES + place, BigInteger))
-            for place, move in enumerate(moves(rule), start=1)
-        ]
-        return case(*due, else_=literal(0, BigInteger))
+        return among(index, list(enumerate(moves(rule), start=1)))
 
-    return asked.choose(of_rule, kept=literal(0, BigInteger))
+    def of_last(index: int, rule: Rule) -> ColumnElement[int]:
+        return among(index, [(n, one) for n, one in enumerate(moves(rule), start=1) if takes_last(one)])
+
+    return asked.choose(of_rule, last=of_last, kept=nothing)
+
+
+def takes_last(move: Move) -> bool:
+    """Whether a move takes those that its rule keeps as the last of a group: they stay in the database."""
+    return move.to == Tier.WARM or move.start == Tier.DELETED
 
 
 def _based(move: Move, where: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -125,7 +150,7 @@ def _forgotten(asked: Membership) -> ColumnElement[int]:
         return case((aged > floor, aged), else_=floor)
 
     out_of_it = (job.c.held != 0) | (job.c.tier == int(Tier.DELETED))
-    return case((out_of_it, never), else_=asked.choose(of_rule, kept=never))
+    return case((out_of_it, never), else_=asked.choose(of_rule, last=lambda *_: never, kept=never))
 
 
 def _heap(row: Any, order: Order, other: Order) -> Heap:  # noqa: ANN401  (a row)
