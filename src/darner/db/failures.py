@@ -103,8 +103,8 @@ def _code(error: exc.DBAPIError) -> int | str | None:
     original = error.orig
     if _is_sqlite(error):
         return getattr(original, "sqlite_errorcode", None)
-    sqlstate = getattr(original, "sqlstate", None)
-    if sqlstate:
-        return str(sqlstate)
     first = original.args[0] if original is not None and original.args else None
-    return first if isinstance(first, int) else None
+    if isinstance(first, int):  # MySQL's number says more than its SQLSTATE
+        return first
+    sqlstate = getattr(original, "sqlstate", None)
+    return str(sqlstate) if sqlstate else None

@@ -14,6 +14,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +83,8 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
-        return self._child is not None
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.process.poll() is None
 
     def create(self) -> str:
         """The URL of a new, empty database."""
@@ -121,11 +122,12 @@ class Server:
         run(self._as_user(self._initialise()))
 
     def _as_user(self, command: Sequence[str | Path]) -> list[str | Path]:
-        """Under the package's user where we are root; and so that it ends when we do."""
+        """Under the package's user where we are root; and so that it ends when we do (or when the thread ends that starts it)."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return list(command)
-        how = [setpriv, "--pdeathsig", self._stop_signal.name.removeprefix("SIG")]
+        is_main = threading.current_thread() is threading.main_thread()
+        how = [setpriv, *(["--pdeathsig", self._stop_signal.name.removeprefix("SIG")] if is_main else [])]
         if os.geteuid() == 0:
             user = pwd.getpwnam(self._system_user)
             how += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--init-groups"]
