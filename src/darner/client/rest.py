@@ -173,6 +173,10 @@ class ManagerRest:  # size: one method per question; each is a line or two
         """Sweep now."""
         return _object(await self._ask("POST", "/api/v1/retention/runs", body={"dry_run": dry_run}))
 
+    async def import_retention(self, manager_yaml: Json) -> Json:
+        """Make what an upstream manager.yaml says about retention the policy."""
+        return _object(await self._ask("POST", "/api/v1/retention/policies:import", body={"manager_yaml": manager_yaml}))
+
     # Fleet and tokens.
 
     async def fleet(self) -> Json:

@@ -79,22 +79,79 @@ def import_file(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="Upstream's dfdaemon.yaml, scheduler.yaml or manager.yaml.")],
     process: Process = "daemon",
+    retention: Annotated[
+        bool, typer.Option("--retention", help="Also make the job TTL of a manager.yaml the running manager's retention policy.")
+    ] = False,
 ) -> None:
     """Read an upstream file: prints the configuration that Darner understands, and says what was ignored."""
     options: Globals = context.obj
-    try:
-        given = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise DarnerError(f"cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise DarnerError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    given = _yaml(path)
     kept, ignored = split_known(kind_of(process), given, ())
+    told = _retention(given) if process == "manager" else None
+    if told is not None:
+        ignored = [key for key in ignored if key not in told["sections"]] + told.pop("unread")
+        told["applied"] = _apply(context, given) if retention else None
+    elif retention:
+        raise UsageProblem(f"{path} says nothing about how long jobs are kept (job.gc.ttl); --retention needs --process manager")
     if options.json:
-        print_json({"kept": kept, "ignored": ignored})
+        print_json({"kept": kept, "ignored": ignored, "retention": told})
         return
     say(yaml.safe_dump(kept, sort_keys=False).rstrip())
     for key in ignored:
         say(f"# ignored: {key} (Darner has no such setting)")
+    _say_retention(told, path)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise DarnerError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DarnerError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise DarnerError(f"{path} is not a configuration: keys and values are expected")
+    return given
+
+
+def _retention(given: dict[str, Any]) -> dict[str, Any] | None:
+    """What a manager.yaml says about how long jobs are kept. A policy is no configuration: it lives in the database."""
+    from darner.retention.imports import policy_from_manager_yaml
+    from darner.retention.parse import policy_to_json
+
+    found = policy_from_manager_yaml(given)
+    if found is None:
+        return None
+    sections = sorted({field.partition(".")[0] for field in found.fields})
+    unread = [key for name in sections for key in _leaves(given[name], (name,)) if key not in found.fields]
+    return {"policy": policy_to_json(found.policy), "notes": list(found.notes), "sections": sections, "unread": unread}
+
+
+def _leaves(value: Any, at: tuple[str, ...]) -> list[str]:  # noqa: ANN401  (YAML)
+    if not isinstance(value, dict) or not value:
+        return [".".join(at)]
+    return [key for name, inner in value.items() for key in _leaves(inner, (*at, str(name)))]
+
+
+def _apply(context: typer.Context, given: dict[str, Any]) -> int:
+    """Make it the policy; its version. Nothing but the sections in question is sent: the file has passwords, too."""
+    from darner.app.cli.api import ask
+
+    sections: dict[str, Any] = {name: given[name] for name in ("job", "audit") if name in given}
+    made = ask(context, lambda api: api.import_retention(sections))
+    return int(made["version"])
+
+
+def _say_retention(told: dict[str, Any] | None, path: Path) -> None:
+    if told is None:
+        return
+    for note in told["notes"]:
+        say(f"# retention: {note}")
+    if told["applied"] is not None:
+        say(f"# retention: it is the policy in force now, version {told['applied']}.")
+        return
+    say("# retention: policies are kept in the database. To make it the running manager's policy:")
+    say(f"#   darner config import {path} --process manager --retention")
 
 
 def flatten(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, str]]:  # noqa: ANN401
