@@ -41,7 +41,7 @@ def read_records(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Job
         mine = tuple(int(one["cluster_id"]) for one in clusters.get(key, ()))
         late = tuple(events.get(key, ()))
         if key in warm:
-            found.append(_from_blob(rows[key], mine, warm[key], late))
+            found.append(record_from(rows[key], mine, warm[key], late))
         else:
             found.append(_from_rows(rows[key], mine, payloads.get(key, ()), parts.get(key, ()), late))
     return found
@@ -51,13 +51,13 @@ def read_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, 
     """The blobs of the warm jobs among `ids`, unfolded: `{v, j: columns, a: args, r: result, p: parts, e: events}`."""
     rows = conn.execute(select(job_fold).where(job_fold.c.job_id.in_(ids))).all()
     codec.learn(conn, {row.dict_id for row in rows})
-    return {int(row.job_id): _checked(orjson.loads(codec.unfold(row.dict_id, bytes(row.body)))) for row in rows}
+    return {int(row.job_id): checked(orjson.loads(codec.unfold(row.dict_id, bytes(row.body)))) for row in rows}
 
 
-def blob_of(record: JobRecord) -> bytes:
-    """What a warm job's blob holds: everything that is not left in its row."""
+def blob_of(record: JobRecord, *, omit: frozenset[str] = frozenset()) -> bytes:
+    """What a warm job's blob holds: everything that is not left in its row, nor in the columns of `omit`."""
     since = int(record.job["created_at"])
-    kept = {name: record.job[name] for name in FOLDED if record.job.get(name) != FOLDED[name]}
+    kept = {name: record.job[name] for name in FOLDED if name not in omit and record.job.get(name) != FOLDED[name]}
     parts, events = _near(record.parts, since, -1), _near(record.events, since, -1)
     document = {"v": VERSION, "j": _shifted(kept, -since), "a": record.args, "r": record.result, "p": parts, "e": events}
     return orjson.dumps(document)
@@ -87,9 +87,10 @@ def insert_folds(conn: Connection, folds: Mapping[int, Folded]) -> None:
     conn.execute(insert(job_fold), rows)
 
 
-def _from_blob(
+def record_from(
     row: dict[str, Any], clusters: tuple[int, ...], blob: dict[str, Any], late: tuple[Mapping[str, Any], ...]
 ) -> JobRecord:
+    """A record from its row, what a blob holds, and the timeline's lines that came after it was folded."""
     since = int(row["created_at"])
     return JobRecord(
         id=row["id"], job={**row, **FOLDED, **_shifted(blob["j"], since)}, args=blob["a"], result=blob["r"], clusters=clusters,
@@ -133,7 +134,8 @@ def _by_job(conn: Connection, table: Table, columns: Iterable[Any], ids: Sequenc
     return found
 
 
-def _checked(blob: dict[str, Any]) -> dict[str, Any]:
+def checked(blob: dict[str, Any]) -> dict[str, Any]:
+    """A blob whose version this Darner reads; else DarnerError."""
     if blob.get("v") != VERSION:
         raise DarnerError(f"A folded job has version {blob.get('v')}; this Darner reads up to {VERSION}.")
     return blob
