@@ -88,7 +88,7 @@ def forecast(points: Sequence[tuple[int, float]], *, limit: float | None, now_ms
 
 
 def daily_deltas(points: Sequence[tuple[int, float]], *, now_ms: int) -> list[float | None]:
-    """What each of the last days added, oldest first; None for days whose begin or end nobody saw. Days end at the time of `now`."""
+    """What each of the last days added, oldest first; None for days whose begin or end nobody saw. They end at `now`."""
     times = [at for at, _ in points]
     ends = [_value_at(points, times, now_ms - DAY_MS * back) for back in range(DAYS, -1, -1)]
     return [None if before is None or after is None else after - before for before, after in pairwise(ends)]

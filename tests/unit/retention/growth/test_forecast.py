@@ -14,7 +14,7 @@ NOW = 1_790_000_000_000
 
 def hourly(days: int, *, seed: int, noise: float = 0.12, rise: float = 0.0, start: float = 20 * GIB) -> list[tuple[int, float]]:
     """Samples of each hour up to NOW and for three months more; the daily load is noisy, and rises by `rise` of itself a day."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311  (test data)
     value, points = start, []
     for day in range(-days, 92):
         load = GIB * WEEKLY[day % 7] * (1 + rise * day) * max(0.0, dice.gauss(1, noise))
