@@ -2,14 +2,16 @@
 
 Keys are camelCase in the file (upstream's spelling) and snake_case in the code. An unknown key is an error that names the
 nearest known one; every key can be given as `PREFIX_SECTION__KEY`. `Loaded.sources` says where each value came from.
-Field metadata: `{"unit": "duration"}` or `{"unit": "size"}` makes text like `6h` or `64MiB` valid; `{"doc": …}` documents it.
+Field metadata: `{"unit": "duration"}` or `{"unit": "size"}` makes text like `6h` or `64MiB` valid; `{"doc": …}` documents it;
+`{"wrap": …}` makes something else of a text, or of each text in a mapping (a type that does not show secrets). A field may be a
+tuple of such dataclasses: a list of mappings in the file, whose items are named by number.
 """
 
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -33,9 +35,9 @@ class Loaded(Generic[T]):
     sources: Mapping[str, str]
 
 
-def setting(default: Any, doc: str, *, unit: str | None = None) -> Any:  # noqa: ANN401
-    """A configuration field: default, what it means, and its unit (`duration` or `size`)."""
-    metadata = {"doc": doc, "unit": unit}
+def setting(default: Any, doc: str, *, unit: str | None = None, **more: Any) -> Any:  # noqa: ANN401
+    """A configuration field: default, what it means, and its unit (`duration` or `size`); more metadata, like `wrap`."""
+    metadata = {"doc": doc, "unit": unit, **more}
     if isinstance(default, list | dict) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -57,6 +59,8 @@ def shown(value: Any, unit: str | None) -> str:  # noqa: ANN401
     """A value as one would write it in the file: durations and sizes with their unit."""
     if value is None:
         return "-"
+    if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        return ", ".join(str(one) for one in value)
     if unit == "duration" and isinstance(value, int | float) and not isinstance(value, bool):
         return format_duration(value)
     if unit == "size" and isinstance(value, int) and value >= 1024 and value % 1024 == 0:  # noqa: PLR2004
@@ -116,8 +120,43 @@ def _build(kind: Any, data: Any, place: _Place, at: tuple[str, ...]) -> Any:  # 
             place.sources[".".join(inner)] = "default"
             continue
         place.sources[".".join(inner)] = source
-        values[field.name] = _value(raw, hints[field.name], field.metadata, f"{source}: {'.'.join(inner)}")
+        values[field.name] = _given(raw, hints[field.name], field.metadata, dataclasses.replace(place, file=source), inner)
     return kind(**values)
+
+
+def _given(raw: Any, hint: Any, metadata: Mapping[str, Any], place: _Place, at: tuple[str, ...]) -> Any:  # noqa: ANN401
+    where = f"{place.file}: {'.'.join(at)}"
+    if (item := _item_of(hint)) is not None:
+        return _items(item, raw, place, at)
+    if (wrap := metadata.get("wrap")) is not None:
+        return _wrapped(raw, wrap, where, mapping=typing.get_origin(hint) is dict)
+    return _value(raw, hint, metadata, where)
+
+
+def _item_of(hint: Any) -> Any:  # noqa: ANN401
+    """The dataclass of which a field is a tuple, or None."""
+    arguments = typing.get_args(hint)
+    found = typing.get_origin(hint) is tuple and arguments and dataclasses.is_dataclass(arguments[0])
+    return arguments[0] if found else None
+
+
+def _items(kind: Any, raw: Any, place: _Place, at: tuple[str, ...]) -> tuple[Any, ...]:  # noqa: ANN401
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        message = f"{place.file}: {'.'.join(at)} must be a list of mappings"
+        raise ConfigError(message)
+    # A number in a variable's name is one of the list's own, so that secrets need not be in the file.
+    return tuple(_build(kind, one, place, (*at, str(number))) for number, one in enumerate(raw))
+
+
+def _wrapped(raw: Any, wrap: Callable[[str], Any], where: str, *, mapping: bool) -> Any:  # noqa: ANN401
+    if mapping and isinstance(raw, dict) and all(isinstance(text, str) for text in (*raw, *raw.values())):
+        return {name: wrap(text) for name, text in raw.items()}
+    if not mapping and isinstance(raw, str):
+        return wrap(raw)
+    message = f"{where}: expected {'a mapping of texts' if mapping else 'a text'}, got {type(raw).__name__}"
+    raise ConfigError(message)
 
 
 def _value(raw: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
