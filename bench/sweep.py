@@ -39,8 +39,15 @@ def rows(first: int, count: int, now: int) -> Iterator[tuple[Table, list[dict[st
     ids = range(first, first + count)
     at = now - ENDED_AGO_MS - 60_000
     times = {"created_at": at, "updated_at": at, "finished_at": at + 50_000}
+    ages = {"base_at": at + 50_000}
     facts = {"type": "preheat", "state": "SUCCEEDED", "owner": "ann", "cluster_count": 1, "part_count": 2, "deadline_at": at + 99}
-    yield job, [{"id": key, "uuid": f"{dice.getrandbits(128):032x}", "summary": f"http://x/{key}", **facts, **times} for key in ids]
+    yield (
+        job,
+        [
+            {"id": key, "uuid": f"{dice.getrandbits(128):032x}", "summary": f"http://x/{key}", **facts, **times, **ages}
+            for key in ids
+        ],
+    )
     yield (
         job_payload,
         [{"job_id": key, "args": f"{dice.getrandbits(4096):x}", "result": f"{dice.getrandbits(4096):x}"} for key in ids],
@@ -106,7 +113,7 @@ async def sweep(db: Database, count: int, bare_rate: float) -> None:
     """Sweep beside a writer, and print."""
     engine = RetentionEngine(db, config=SweepConfig(first_after_s=(3600, 3600)))
     async with engine:
-        await engine.set_policy({"keep": "6h"}, by="bench")
+        await engine.set_policy({"rules": [{"name": "all", "hot": "6h"}]}, by="bench")
         quiet: list[float] = []
         writer = asyncio.create_task(write_on(db, quiet))
         await asyncio.sleep(QUIET_S)
@@ -114,7 +121,7 @@ async def sweep(db: Database, count: int, bare_rate: float) -> None:
         busy: list[float] = []
         writer = asyncio.create_task(write_on(db, busy))
         began = time.perf_counter()
-        run = await engine.run(dry_run=False, by="bench")
+        run = await engine.run(dry_run=False, by="bench", yes=True)
         while run.finished_at is None:
             await asyncio.sleep(0.05)
             run = await engine.find_run(run.id)

@@ -10,6 +10,7 @@ class SweepConfig:
     `first_after_s`: the first sweep comes that long after the start, at random between the two, so that managers started together
     do not meet. `target_hold_s`: how long one transaction may hold the write lock
     (SQLite; servers: `server_hold_s`); the batch size follows it. `prompt_s`: how often newly ended jobs are sorted.
+    `batch_deadline_s`: a batch that takes longer has failed. `lag_limit_s`: replicas further behind than that are waited for.
     """
 
     interval_s: float = 300.0
@@ -22,5 +23,7 @@ class SweepConfig:
     min_batch: int = 20
     max_batch: int = 2000
     min_pause_s: float = 0.005
+    batch_deadline_s: float = 600.0
+    lag_limit_s: float = 10.0
     checkpoint_every: int = 4
     clock_tolerance_s: float = 300.0

@@ -7,13 +7,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from darner.core.errors import ConflictError, InvalidInputError, NotFoundError
-from darner.db import Database, db_now_ms
+from darner.db import db_now_ms
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
 from darner.retention import records
 from darner.retention.parse import match_from_json
 from darner.retention.policy import check_match
-from darner.retention.ports import RetentionParts
 from darner.retention.rules import Order
 from darner.retention.sql import holds, marks, runs
 from darner.retention.sql.classes import class_ids
@@ -22,6 +21,7 @@ from darner.retention.sql.restore import bring_back
 from darner.retention.sweep.guarding import confirm, held_since
 from darner.retention.sweeper import LEASE, Ask, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import Audit, HoldRow, Run, RunState
+from darner.retention.versions import PolicyDesk
 from darner.retention.window import parse_window
 
 _log = get_logger("retention")
@@ -31,26 +31,30 @@ _TRIES = 10
 _TRY_AGAIN_S = 0.3
 
 
-class SweepDesk:
+class SweepDesk(PolicyDesk):
     """The part of the engine that sweeps when a person wants it, and tells how things stand."""
 
-    _db: Database
     _sweeper: Sweeper
     _clock: Clock
-    _parts: RetentionParts
     _holder: str
     sweeping: asyncio.Task[RunState] | None
     _next_at: float | None
     _turn: asyncio.Lock
 
-    async def run(self, *, dry_run: bool, by: str, accept_clock: bool = False, yes: bool = False) -> Run:
+    async def run(
+        self, *, dry_run: bool, by: str, accept_clock: bool = False, preview_token: str | None = None, yes: bool = False
+    ) -> Run:
         """Sweep now. A dry run answers with its report; a real one is answered when it is done, or running after some seconds.
 
-        `yes`: neither the guard nor the window hold it back. ConflictError when one is running here or in another manager.
+        `preview_token`: what it removes was looked at, so the guard does not hold it back; `yes`: neither guard nor window do.
+        ConflictError when one is running here or in another manager, or the token is for something else.
         """
         if dry_run:
             return await self._dry_run(by)
-        return await self._run(Ask(trigger=f"manual: {by[:_NAME_LIMIT]}", by=by, accept_clock=accept_clock, yes=yes))
+        version = await self.bound_to(preview_token) if preview_token else None
+        trigger = f"manual: {by[:_NAME_LIMIT]}"
+        ask = Ask(trigger=trigger, by=by, accept_clock=accept_clock, confirmed=version is not None, yes=yes, version=version)
+        return await self._run(ask)
 
     async def confirm_run(self, run_id: int, *, by: str) -> Run:
         """Do what a held run would have removed. ConflictError when it is not held, or the policy has changed since."""
@@ -74,7 +78,7 @@ class SweepDesk:
         if started is None:
             raise ConflictError("Another manager is sweeping now; try again when it is done.")
         sweep, task = started
-        if ask.yes:
+        if ask.yes or ask.confirmed:
             await self._db.write(lambda conn: confirm(conn, sweep.policy_version, by=ask.by, now_ms=db_now_ms(conn)))
         await asyncio.wait({task}, timeout=_SHOWN_AFTER_S)
         return await self.find_run(sweep.run_id)

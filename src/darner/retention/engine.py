@@ -30,12 +30,11 @@ from darner.retention.sql import marks, runs
 from darner.retention.sweep.begin import name_instance
 from darner.retention.sweeper import Ask, Sweeper
 from darner.retention.values import RunState
-from darner.retention.versions import PolicyDesk
 
 _log = get_logger("retention")
 
 
-class RetentionEngine(PolicyDesk, SweepDesk):
+class RetentionEngine(SweepDesk):
     """Owns the sweeper. `async with` seeds the policy of a fresh installation and starts the clock."""
 
     def __init__(

@@ -8,13 +8,14 @@ have failed then. What ends while a sweep is at work is sorted in between.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from darner.core.errors import DarnerError
 from darner.core.job import Tier
-from darner.db import Database, release_lease
+from darner.db import Database, batch_cap, release_lease
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
 from darner.retention.clock import BootReading
@@ -34,6 +35,7 @@ from darner.retention.sweep.errors import ClockJumpedError, SweepEndedError, Swe
 from darner.retention.sweep.guarding import held_back
 from darner.retention.sweep.moving import MovesWork
 from darner.retention.sweep.runner import Runner
+from darner.retention.sweep.warm import WarmArgs
 from darner.retention.sweep.work import Work
 from darner.retention.values import RunState
 from darner.retention.witness import Witness, beside
@@ -60,7 +62,8 @@ class Sweeper:
         self._db = db
         self._config = config
         self._clock = clock
-        self._parts = parts or RetentionParts()
+        plugged = parts or RetentionParts()
+        self._parts = replace(plugged, read_args=plugged.read_args or WarmArgs(), batch_cap=plugged.batch_cap or batch_cap)
         self._stopping = asyncio.Event()
         self.meters = SweepMeters()
         file = beside(db.engine.url.database) if db.dialect == "sqlite" else None
@@ -84,6 +87,7 @@ class Sweeper:
             return RunState.HELD
         began = self._clock.monotonic()
         end = _End()
+        renewing = asyncio.create_task(self._renew(sweep), name=f"retention-lease-{sweep.run_id}")
         try:
             await self._sweep(sweep, end)
         except ClockJumpedError as jump:
@@ -100,6 +104,8 @@ class Sweeper:
             end.state, end.error = RunState.FAILED, f"Unexpected: {type(failure).__name__}."
             await self._finish(sweep, end)
             raise
+        finally:
+            renewing.cancel()
         if end.state in {RunState.FAILED, RunState.HELD}:
             _log.warning(
                 "sweep failed" if end.state == RunState.FAILED else "removal held back", run=sweep.run_id, reason=end.error
@@ -107,6 +113,13 @@ class Sweeper:
         await self._finish(sweep, end)
         self.meters.ended(end.state, self._clock.monotonic() - began)
         return end.state
+
+    async def _renew(self, sweep: Sweep) -> None:
+        """Keep the lease while a batch is long. That it is lost is told by the next fence."""
+        while True:
+            await self._clock.sleep(self._config.lease_ttl_s / 3)
+            with contextlib.suppress(DarnerError):
+                await self._db.write(sweep.fence, durable=False)
 
     async def _finish(self, sweep: Sweep, end: "_End") -> None:
         def finish(conn: Connection) -> None:

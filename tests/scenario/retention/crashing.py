@@ -1,24 +1,24 @@
 """A database whose process dies at a chosen moment, and the story of jobs that are swept across many deaths."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, event, func, insert, select, update
+from sqlalchemy import Connection, event, func, select, update
 from tests.integration.retention.history import History, open_history
 from tests.integration.retention.sweeping import Boot
 
 from darner.core.job import Tier
 from darner.db import Database
-from darner.db.tables.jobs import job, job_fold, job_payload
+from darner.db.tables.jobs import job
 from darner.db.tables.retention import lease, retention_batch, retention_run
+from darner.history.codec import Codec
 from darner.retention.config import SweepConfig
 from darner.retention.engine import RetentionEngine
 from darner.retention.policy import HOUR_MS
 from darner.retention.ports import RetentionParts
-from darner.retention.sweep.moving import MovesWork
+from darner.retention.works.fold import fold_work
 
 SMALL = SweepConfig(min_pause_s=0.0, first_batch=4, min_batch=4, max_batch=4, first_after_s=(9_999, 9_999), prompt_s=9_999)
 # Failures are folded, hidden, and then gone; successes go at once, but for the last two; what ann owns stays.
@@ -199,17 +199,10 @@ class Story:
                 assert tier == Tier.HOT
 
 
-def fold(conn: Connection, ids: Sequence[int], _now_ms: int) -> int:
-    """The smallest act that folds."""
-    conn.execute(insert(job_fold), [{"job_id": key, "dict_id": 0, "raw_len": 1, "body": b"x"} for key in ids])
-    conn.execute(delete(job_payload).where(job_payload.c.job_id.in_(ids)))
-    conn.execute(update(job).where(job.c.id.in_(ids)).values(tier=int(Tier.WARM)))
-    return len(ids)
-
-
 def parts_of() -> RetentionParts:
     """A sweeper that can fold."""
-    return RetentionParts(works=[lambda: MovesWork("fold", Tier.WARM, fold)])
+    codec = Codec()
+    return RetentionParts(works=[lambda: fold_work(codec)])
 
 
 async def begun(file: Path, seed: int) -> Story:

@@ -21,13 +21,14 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 class NewRun(BaseModel):
     """A sweep by hand. `accept_clock`: a person has looked at the clock after a jump, and it is right now.
 
-    `yes`: neither the guard nor the maintenance window hold it back.
+    `preview_token`: what it removes was looked at, so the guard does not hold it back; `yes`: nor does the maintenance window.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     dry_run: bool = False
     accept_clock: bool = False
+    preview_token: Annotated[str | None, Field(max_length=128)] = None
     yes: bool = False
 
 

@@ -51,7 +51,7 @@ class JobRow:
     class_id: int
 
 
-def facts_of(conn: Connection, rows: Sequence[Row[Any]], order: Order) -> list[JobRow]:
+def facts_of(conn: Connection, rows: Sequence[Any], order: Order) -> list[JobRow]:
     """The facts of rows that were selected with FACTS, and maybe more. Clusters are read only if the order asks for them."""
     clusters = _clusters(conn, [row.id for row in rows]) if rows and _asks_for_clusters(order) else {}
     return [_fact(row, clusters) for row in rows]

@@ -2,26 +2,35 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from darner.core.errors import DarnerError
 from darner.core.job import END_STATES, Tier
-from darner.db import bounded_delete
+from darner.db import bounded_delete, lean_binlog
 from darner.db.tables.export import export_outbox
-from darner.db.tables.jobs import JOB_TABLES, job
+from darner.db.tables.jobs import JOB_TABLES, job, job_event, job_fold, job_part, job_payload
 from darner.retention.policy import FLOOR_MS
 
-# What goes with a job. A row of the outbox that a sink has not acknowledged never gets here (`sql.due`).
-_CHILDREN = (*(table for table in JOB_TABLES if table is not job), export_outbox)
+# A warm job has no rows in these.
+_HOT_ONLY = (job_payload, job_part)
+# What goes with every job. A row of the outbox that a sink has not acknowledged never gets here (`sql.due`).
+_CHILDREN = (*(table for table in JOB_TABLES if table not in {job, job_fold, *_HOT_ONLY}), export_outbox)
+# What a row takes beside its texts: fixed columns, index entries, and the page's share (spec/retention.md, fact 7).
+_ROW_BYTES = {job.name: 500, job_payload.name: 40, job_part.name: 360, job_event.name: 150, job_fold.name: 40}
 
 
 def erase_jobs(conn: Connection, ids: Sequence[int], now_ms: int) -> int:
-    """Delete jobs with all that is theirs."""
-    for table in _CHILDREN:
-        conn.execute(delete(table).where(table.c.job_id.in_(ids)))
+    """Delete jobs with all that is theirs; about how many bytes they took."""
+    lean_binlog(conn)
+    freed = _text_bytes(conn, ids)
+    folds = conn.execute(delete(job_fold).where(job_fold.c.job_id.in_(ids))).rowcount
+    freed += folds * _ROW_BYTES[job_fold.name]
+    for table in (*_CHILDREN, *(_HOT_ONLY if folds < len(ids) else ())):
+        gone = conn.execute(delete(table).where(table.c.job_id.in_(ids))).rowcount
+        freed += gone * _ROW_BYTES.get(table.name, 60)
     removed = bounded_delete(conn, job, _may_go(ids, now_ms), limit=len(ids), order_by=[job.c.id])
     _all_or_nothing(len(ids), removed)
-    return 0
+    return freed + removed * _ROW_BYTES[job.name]
 
 
 def hide_jobs(conn: Connection, ids: Sequence[int], now_ms: int) -> int:
@@ -29,6 +38,16 @@ def hide_jobs(conn: Connection, ids: Sequence[int], now_ms: int) -> int:
     hidden = conn.execute(update(job).where(_may_go(ids, now_ms)).values(tier=int(Tier.DELETED), base_at=now_ms)).rowcount
     _all_or_nothing(len(ids), hidden)
     return 0
+
+
+def _text_bytes(conn: Connection, ids: Sequence[int]) -> int:
+    """The long texts of jobs; by far the most of what they take."""
+    asked = func.length(job_payload.c.args) + func.coalesce(func.length(job_payload.c.result), 0)
+    sums = (
+        select(func.coalesce(func.sum(asked), 0)).where(job_payload.c.job_id.in_(ids)),
+        select(func.coalesce(func.sum(func.length(job_fold.c.body)), 0)).where(job_fold.c.job_id.in_(ids)),
+    )
+    return sum(int(conn.execute(one).scalar_one()) for one in sums)
 
 
 def _may_go(ids: Sequence[int], now_ms: int) -> ColumnElement[bool]:

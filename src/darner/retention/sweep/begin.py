@@ -27,8 +27,9 @@ NO_POLICY = "There is no retention policy, so nothing is removed; set one with `
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """Who wants a sweep. `accept_clock`: a person has looked at the clock, and it is right now; `yes`: nothing may hold it back.
+    """Who wants a sweep. `accept_clock`: a person has looked at the clock, and it is right now.
 
+    `confirmed`: a person has looked at what it removes, so the guard does not hold it back; `yes`: neither does the window.
     `version`: the policy that the person looked at; another one in force refuses the sweep.
     """
 
@@ -36,6 +37,7 @@ class Ask:
     by: str = ""
     by_clock: bool = False
     accept_clock: bool = False
+    confirmed: bool = False
     yes: bool = False
     version: int | None = None
 
@@ -146,7 +148,8 @@ class Beginner:
             classes=make_classes(conn, order),
             window=parse_window(window["window"], window["zone"]) if window.get("window") else None,
             yes=ask.yes,
-            clock_accepted=ask.accept_clock or ask.yes,
+            confirmed=ask.confirmed or ask.yes,
+            clock_accepted=ask.accept_clock or ask.confirmed or ask.yes,
             by_clock=ask.by_clock,
         )
 

@@ -46,6 +46,7 @@ class Sweep:
     window: Window | None = None
     refused: str = ""
     yes: bool = False
+    confirmed: bool = False
     clock_accepted: bool = False
     by_clock: bool = True
 

@@ -32,7 +32,7 @@ async def held_back(sweep: Sweep, works: Sequence[Work]) -> Finding | None:
     version = int(settled["version"]) if settled else await db.read(_last_swept)
     change, then_ms = _change(sweep, settled, version)
     now_ms = sweep.now_ms()
-    if change.counts and not sweep.yes:
+    if change.counts and not sweep.confirmed:
         finding = _remembered(found, sweep, version, now_ms) or await _counted(sweep, works, change, version, then_ms)
         if finding is not None:
             await db.write(lambda conn: set_mark(conn, HELD_BACK, _mark(found, finding, sweep, version), by="system"))

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from darner.core.errors import DarnerError, TimedOutError, UnavailableError
-from darner.db import Database, LeaseLostError
+from darner.db import Database, LeaseLostError, replica_lag_s
 from darner.kit.clock import Clock
 from darner.kit.log import get_logger
 from darner.retention.config import SweepConfig
@@ -16,6 +16,7 @@ from darner.retention.sweep.pace import Duty, Pace
 from darner.retention.sweep.work import Done, SweepContext, Work
 
 _log = get_logger("retention")
+_LAG_TRIES = 60
 
 
 class Runner:
@@ -72,7 +73,8 @@ class Runner:
         """One batch; None when the work failed for good. Ends the sweep only where its fence does."""
         pace = self._pace(work)
         try:
-            done = await work.batch(sweep, pace.limit)
+            async with asyncio.timeout(self._config.batch_deadline_s):
+                done = await work.batch(sweep, pace.limit)
         except (LeaseLostError, SweepEndedError):
             raise
         except (UnavailableError, TimedOutError) as error:
@@ -83,6 +85,9 @@ class Runner:
             _log.info("retention work is slowed down", work=work.name, reason=error.message, rows_at_once=pace.limit)
             await self.breathe(rest_s)
             return Done(more=True)
+        except TimeoutError:
+            self._failed(work, f"A batch did not end within {self._config.batch_deadline_s:.0f} s.")
+            return None
         except DarnerError as error:
             self._failed(work, error.message)
             return None
@@ -116,8 +121,17 @@ class Runner:
         self._batches += 1
         if self._batches % self._config.checkpoint_every == 0:
             await self._db.checkpoint()
+            await self._wait_for_replicas()
         latency_s = self._parts.write_latency_s() if self._parts.write_latency_s else None
         await self.breathe(max(self._duty.rest_s(done.held_s, latency_s), self._config.min_pause_s))
+
+    async def _wait_for_replicas(self) -> None:
+        """Where this server can say how far copies are behind: wait until they are not, but not for ever."""
+        for _ in range(_LAG_TRIES):
+            lag_s = await self._db.read(replica_lag_s)
+            if lag_s is None or lag_s <= self._config.lag_limit_s or self._stopping.is_set():
+                return
+            await self.breathe(1.0)
 
     async def breathe(self, seconds: float) -> None:
         """Let others work for so long; `stopping` ends it at once."""
