@@ -19,6 +19,7 @@ from darner.access import router as token_routes
 from darner.app.http import HttpServer
 from darner.app.images import RegistryImages
 from darner.app.rest import build_app
+from darner.app.retention import Keeping, RetentionConfig, keeping
 from darner.core.errors import InvalidInputError
 from darner.db import Database, migrate
 from darner.fleet.config import Anonymous
@@ -35,7 +36,6 @@ from darner.kit.config import setting
 from darner.kit.log import get_logger
 from darner.net.guard import AddressPolicy
 from darner.net.http import SessionSettings
-from darner.retention.engine import RetentionEngine
 from darner.retention.rest import router as retention_routes
 
 _log = get_logger("manager")
@@ -110,6 +110,7 @@ class ManagerConfig:
     tokens: TokensConfig = setting(TokensConfig(), "Tokens made at start.")
     origin: RegistryConfig = setting(RegistryConfig(), "How registries are reached.")
     jobs: JobsConfig = setting(JobsConfig(), "Planning and handing out of work.")
+    retention: RetentionConfig = setting(RetentionConfig(), "What retention needs of the machine; the policy is in the database.")
 
 
 async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -119,7 +120,7 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
         tokens = TokenService(db)
         await _make_tokens(tokens, config.tokens)
         fleet_engine = await stack.enter_async_context(FleetEngine(db))
-        kept = await stack.enter_async_context(RetentionEngine(db))
+        kept = await stack.enter_async_context(keeping(db, config.retention))
         jobs_engine = await stack.enter_async_context(jobs_of(config, db, fleet_engine, kept))
         grpc = config.server.grpc
         bind = f"{grpc.ip}:{grpc.port}"
@@ -134,9 +135,9 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
         _log.info("manager stops")
 
 
-def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, retention: RetentionEngine) -> FastAPI:
+def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, kept: Keeping) -> FastAPI:
     """The REST application with the routes of every room."""
-    return build_app(tokens, [token_routes(), fleet_routes(fleet), job_routes(jobs), retention_routes(retention)])
+    return build_app(tokens, [token_routes(), fleet_routes(fleet), job_routes(jobs), retention_routes(kept.engine)])
 
 
 @asynccontextmanager
@@ -163,7 +164,7 @@ def _anonymous(text: str) -> Anonymous:
         raise InvalidInputError(f"server.grpc.anonymous: {text!r} is not one of {allowed}", field="server.grpc.anonymous") from None
 
 
-def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept: RetentionEngine) -> JobsEngine:
+def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept: Keeping) -> JobsEngine:
     """The engine of jobs of this configuration, not running yet."""
     origin = config.origin
     policy = AddressPolicy(allow_loopback=origin.allow_loopback, allow_private=origin.allow_private)
@@ -171,10 +172,10 @@ def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept
     ports = JobPorts(
         book=SqlJobBook(db, limits),
         work=SqlWorkBook(db, limits),
-        history=SqlHistory(db),
+        history=SqlHistory(db, kept.codec, kept.archive),
         clusters=FleetClusters(fleet_engine),
         resolver=RegistryImages(SessionSettings(policy=policy, ca_file=origin.ca_file)),
-        retention=kept,
+        retention=kept.engine,
         vault=Vault.at(config.security.key_file),
     )
     return JobsEngine(config.jobs, ports)

@@ -16,8 +16,10 @@ from darner.app.border import MAX_BODY_BYTES
 from darner.app.http import HttpServer
 from darner.app.manager import ManagerConfig, SecurityConfig, jobs_of, rest_app
 from darner.app.rest import OPEN_ROUTES
+from darner.app.retention import Keeping
 from darner.db import Database, migrate
 from darner.fleet.engine import FleetEngine
+from darner.history.codec import Codec
 from darner.retention.engine import RetentionEngine
 
 JSON = {"Content-Type": "application/json"}
@@ -70,7 +72,7 @@ async def manager(tmp_path: Path) -> AsyncIterator[Manager]:
     db = Database.open(f"sqlite:///{tmp_path / 'darner.db'}")
     migrate(db)
     config = ManagerConfig(security=SecurityConfig(key_file=tmp_path / "secret.key"))
-    tokens, fleet, kept = TokenService(db), FleetEngine(db), RetentionEngine(db)
+    tokens, fleet, kept = TokenService(db), FleetEngine(db), Keeping(engine=RetentionEngine(db), codec=Codec())
     app = rest_app(tokens, fleet, jobs_of(config, db, fleet, kept), kept)
     async with HttpServer(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
         yield Manager(app, tokens, client)

@@ -1,0 +1,62 @@
+"""What the manager gives its retention engine: folding, dictionaries, and an archive if one is configured."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from darner.db import Database
+from darner.history.codec import Codec
+from darner.history.rows import read_records
+from darner.kit.config import setting
+from darner.retention.archive.config import ArchiveConfig
+from darner.retention.archive.engine import Archive
+from darner.retention.engine import RetentionEngine
+from darner.retention.ports import RetentionParts
+from darner.retention.sweep.work import Work
+from darner.retention.works.dictionaries import DictionaryWork
+from darner.retention.works.fold import fold_work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionConfig:
+    """What retention needs of the machine. How long what is kept is no configuration: it is in the database, with its history."""
+
+    archive: ArchiveConfig = setting(ArchiveConfig(), "The archive of old jobs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """The parts of retention that run in a manager."""
+
+    engine: RetentionEngine
+    codec: Codec
+    archive: Archive | None = None
+
+
+@asynccontextmanager
+async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keeping]:
+    """Run retention on a migrated database. InvalidInputError for an archive that cannot be used."""
+    codec = Codec()
+    await db.read(codec.refresh)
+    async with AsyncExitStack() as stack:
+        archive = await stack.enter_async_context(Archive(db, config.archive, codec)) if config.archive.url else None
+        works: list[Callable[[], Work]] = [
+            partial(DictionaryWork, codec),
+            partial(fold_work, codec),
+            *(archive.works() if archive else ()),
+        ]
+        parts = RetentionParts(
+            works=works,
+            read_args=partial(_read_args, codec),
+            restore_archived=archive.restore if archive else None,
+        )
+        engine = await stack.enter_async_context(RetentionEngine(db, parts=parts))
+        yield Keeping(engine=engine, codec=codec, archive=archive)
+
+
+def _read_args(codec: Codec, conn: Connection, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
+    return {record.id: record.args for record in read_records(conn, ids, codec)}
