@@ -6,12 +6,13 @@ be restored for a shorter time, or loses what kept it (the last successes of a g
 between tiers lose nothing and are neither.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from darner.core.job import Importance
+from darner.core.job import Importance, Tier
 from darner.retention.parse import policy_to_json
 from darner.retention.policy import FLOOR_MS, UNDO_MS, Basis, Policy, Rule
 from darner.retention.space import Example, Search, UnsureError
@@ -107,6 +108,26 @@ def _lots(before: Policy, after: Policy) -> Iterator[Lot]:
             if found:
                 names = {"before": old.name if old else "", "after": new.name if new else ""}
                 yield Lot(**names, tightens=tighter, loosens=looser, example=example)
+    yield from _archived_lots(before, after)
+
+
+def _archived_lots(before: Policy, after: Policy) -> Iterator[Lot]:
+    """Archived jobs stay with the name of the rule that archived them, whatever that rule matches now."""
+    are = {rule.name: rule for rule in after.rules}
+    for old in before.rules:
+        new = are.get(old.name)
+        if new is None or old.stay(Tier.ARCHIVE) is None or old.match == new.match:
+            continue
+        shorter, longer = _ends_ms(new) < _ends_ms(old), _ends_ms(new) > _ends_ms(old)
+        if shorter or longer:
+            said = ("what it archived is forgotten sooner",)
+            yield Lot(
+                before=old.name, after=old.name, tightens=said if shorter else (), loosens=said if longer else (), example=None
+            )
+
+
+def _ends_ms(rule: Rule) -> float:
+    return float("inf") if rule.ends is None else rule.ends.ms
 
 
 def _numbered(policy: Policy) -> list[tuple[int, Rule | None]]:
@@ -184,6 +205,24 @@ def _effect(lots: Sequence[Lot]) -> Effect:
     if tighter:
         return Effect.MIXED if looser else Effect.TIGHTENED
     return Effect.LOOSENED if looser else Effect.SAME
+
+
+def remarks(policy: Policy, *, archive: bool) -> list[str]:
+    """What a person may not have meant: rules that never decide, jobs that no rule fits, a step into an archive there is not."""
+    search, said = Search(), []
+    for index, rule in enumerate(policy.rules):
+        with contextlib.suppress(UnsureError):
+            if search.jobs([rule.match], [one.match for one in policy.rules[:index]]) is None:
+                said.append(f"Rule {rule.name} decides about no job: the rules before it fit all of its jobs.")
+    with contextlib.suppress(UnsureError):
+        left = search.jobs([], [one.match for one in policy.rules])
+        if left is not None:
+            one = left.example()
+            said.append(f"Jobs that no rule fits are kept for ever, like a {one.type} job that is {one.state}.")
+    waiting = [rule.name for rule in policy.rules if rule.stay(Tier.ARCHIVE) is not None]
+    if waiting and not archive:
+        said.append(f"There is no archive here: jobs of {', '.join(waiting)} wait in the tier before it.")
+    return said
 
 
 # Fields.
@@ -302,5 +341,6 @@ def _reverse(loss: str) -> str:
         return f"they wait for the sink {loss.rsplit(' ', 1)[1]}"
     return {
         "forgotten sooner": "forgotten later",
+        "what it archived is forgotten sooner": "what it archived is forgotten later",
         "can be restored for a shorter time": "can be restored for a longer time",
     }.get(loss, "more of the last successes are kept")

@@ -11,7 +11,7 @@ from darner.db import Database, db_now_ms
 from darner.kit.log import get_logger
 from darner.retention import presets as preset_policies
 from darner.retention import records
-from darner.retention.diff import diff_policies, diff_to_json
+from darner.retention.diff import diff_policies, diff_to_json, remarks
 from darner.retention.imports import ORIGIN as GRANDFATHERED
 from darner.retention.imports import Imported
 from darner.retention.parse import policy_from_json, policy_to_json
@@ -138,8 +138,11 @@ class PolicyDesk:
         return await self._db.read(compare)
 
     async def change_of(self, version: int) -> dict[str, Any] | None:
-        """What changed with a version; None: it was the first."""
-        return await self.diff(version - 1, version) if version > 1 else None
+        """What changed with a version; None: it was the first. `notes`: what may not have been meant."""
+        if version <= 1:
+            return None
+        found = await self.policy_version(version)
+        return {**await self.diff(version - 1, version), "notes": remarks(found.policy, archive=self.archives)}
 
     async def preview(self, data: Mapping[str, Any], *, by: str) -> dict[str, Any]:
         """What rules, `keep`, a preset or a version would do at the next sweep, with a token. Times in unix ms."""
@@ -163,6 +166,7 @@ class PolicyDesk:
             return put_token(conn, policy, shown, by=by, now_ms=now_ms), now_ms + TOKEN_TTL_MS
 
         token, expires_at = await self._db.write(keep, durable=False)
+        shown["notes"] += remarks(policy, archive=self.archives)
         body = {"policy_version": looked.pop("policy_version"), "policy": looked}
         return {"token": token, "expires_at": expires_at, **body, **shown}
 

@@ -65,7 +65,11 @@ async def test_a_change_says_what_it_means(http: httpx.AsyncClient) -> None:
     assert made["diff"]["tightens"] is True
     assert any("forgotten sooner" in said for said in made["diff"]["words"])
     again = (await http.put("/policy", json={"keep": "400d"})).json()
-    assert again["diff"]["effect"] == "loosened"
+    assert (again["diff"]["effect"], again["diff"]["notes"]) == ("loosened", [])
+    some = {"rules": [{"name": "bad", "match": {"states": ["FAILED"]}, "hot": "6h", "archive": "90d"}]}
+    notes = (await http.put("/policy", json=some)).json()["diff"]["notes"]
+    assert notes == (await http.post("/preview", json={"policy": some})).json()["notes"]
+    assert [note.partition(" ")[0] for note in notes] == ["Jobs", "There"]
 
 
 async def test_who_was_faster_is_told_to_who_was_slower(http: httpx.AsyncClient) -> None:

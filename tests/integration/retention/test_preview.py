@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, update
 from tests.integration.retention.history import History
 from tests.unit.retention.policies import Facts, jobs, keep, order, orders, policy
 
@@ -162,6 +162,21 @@ def test_the_last_successes_are_kept_where_they_are_known_and_it_is_said_where_n
     add(history, ended(9))
     kept = order(replace(keep(6), keep_last=KeepLast(count=1)))
     assert "counted as if not kept" in ask(history, kept)["notes"][0]
+
+
+def test_the_last_of_a_group_are_folded_but_not_removed_where_jobs_are_sorted(history: History) -> None:
+    made = order(replace(keep(6, name="a", warm=7), keep_last=KeepLast(count=1)))
+    add(history, ended(6.5), ended(9), ended(9, tier=1), ended(9, tier=1))
+    sort(history, made)
+
+    def keep_some(conn: Connection) -> None:
+        kept = class_ids(conn, made)["kept:a"]
+        conn.execute(update(job).where(job.c.id.in_([1, 2, 3])).values({"class": kept}))
+
+    history.db.write_sync(keep_some)
+    found = ask(history, made)
+    assert [(one["action"], one["samples"]) for one in found["rules"]] == [("fold", [1]), ("delete", [4])]
+    assert found["notes"] == []
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tests.unit.retention.policies import Facts, age, jobs, keep, matches, policies, policy
 
 from darner.core.job import Tier
-from darner.retention.diff import Effect, diff_policies, diff_to_json, tightens, words
+from darner.retention.diff import Effect, diff_policies, diff_to_json, remarks, tightens, words
 from darner.retention.policy import FLOOR_MS, HOUR_MS, Basis, KeepLast, Match, Policy, Rule, Stay
 from darner.retention.presets import default_policy, dragonfly_policy
 from darner.retention.rules import Order, fits, rule_for, verdict
@@ -67,6 +67,29 @@ def test_what_a_new_rule_takes_from_a_later_one_is_said_with_an_example() -> Non
         "Rule bad is new, at place 1: match.states FAILED, basis finished, hot 5h.",
         "Jobs of rule rest, now of rule bad: tightened: forgotten sooner.",
     ]
+
+
+def test_what_is_archived_stays_with_the_name_of_its_rule() -> None:
+    def archived(name: str, hours: float, match: Match) -> Rule:
+        stays = (Stay(tier=Tier.HOT, until=age(1)), Stay(tier=Tier.ARCHIVE, until=age(hours)))
+        return Rule(name=name, match=match, stays=stays)
+
+    before = policy(archived("a", 90, FAILED))
+    after = policy(archived("b", 90, FAILED), archived("a", 9, Match(states=("PARTIAL",))))
+    found = diff_policies(before, after)
+    assert found.tightens
+    assert "Jobs of rule a: tightened: what it archived is forgotten sooner." in words(found)
+
+
+def test_what_may_not_be_meant_is_remarked() -> None:
+    twice = policy(keep(6, name="all", match=FAILED), keep(9, name="never", match=Match(states=("FAILED",), owners=("x",))))
+    assert remarks(twice, archive=True) == [
+        "Rule never decides about no job: the rules before it fit all of its jobs.",
+        "Jobs that no rule fits are kept for ever, like a preheat job that is SUCCEEDED.",
+    ]
+    assert remarks(default_policy(), archive=False) == []
+    (said,) = remarks(default_policy(archive=True), archive=False)
+    assert said == "There is no archive here: jobs of success, rest wait in the tier before it."
 
 
 def test_fields_are_compared_one_by_one() -> None:
@@ -132,8 +155,10 @@ def test_a_change_that_does_not_tighten_forgets_no_job_sooner(before: Policy, af
 @given(before=policies(), after=policies())
 def test_each_lot_has_an_example_that_bears_it_out(before: Policy, after: Policy) -> None:
     for lot in diff_policies(before, after).lots:
-        assert lot.example is not None
         found = lot.example
+        if found is None:
+            assert "what it archived" in (*lot.tightens, *lot.loosens)[0]
+            continue
         jobs_of_it = [
             Facts(
                 type=found.type,
