@@ -8,13 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from darner.db import Database
+from darner.db import Database, batch_cap
 from darner.history.codec import Codec
 from darner.history.rows import read_records
 from darner.kit.config import setting
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.engine import Archive
 from darner.retention.engine import RetentionEngine
+from darner.retention.export.config import ExportConfig
+from darner.retention.export.exporter import Exporter
 from darner.retention.ports import RetentionParts
 from darner.retention.sweep.work import Work
 from darner.retention.works.dictionaries import DictionaryWork
@@ -26,6 +28,7 @@ class RetentionConfig:
     """What retention needs of the machine. How long what is kept is no configuration: it is in the database, with its history."""
 
     archive: ArchiveConfig = setting(ArchiveConfig(), "The archive of old jobs.")
+    export: ExportConfig = setting(ExportConfig(), "Log systems that important jobs are told to.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Keeping:
     engine: RetentionEngine
     codec: Codec
     archive: Archive | None = None
+    exporter: Exporter | None = None
 
 
 @asynccontextmanager
@@ -44,6 +48,7 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
     await db.read(codec.refresh)
     async with AsyncExitStack() as stack:
         archive = await stack.enter_async_context(Archive(db, config.archive, codec)) if config.archive.url else None
+        exporter = await stack.enter_async_context(Exporter(db, codec, config.export.sinks))
         works: list[Callable[[], Work]] = [
             partial(DictionaryWork, codec),
             partial(fold_work, codec),
@@ -51,11 +56,13 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
         ]
         parts = RetentionParts(
             works=works,
+            enqueue=exporter.enqueue,
+            batch_cap=batch_cap,
             read_args=partial(_read_args, codec),
             restore_archived=archive.restore if archive else None,
         )
         engine = await stack.enter_async_context(RetentionEngine(db, parts=parts))
-        yield Keeping(engine=engine, codec=codec, archive=archive)
+        yield Keeping(engine=engine, codec=codec, archive=archive, exporter=exporter)
 
 
 def _read_args(codec: Codec, conn: Connection, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:

@@ -24,7 +24,12 @@ def up(
     peers: Annotated[int, typer.Option(help="How many ordinary daemons besides the seed.")] = 2,
     port_base: Annotated[int, typer.Option(help="First of the ports that are used.")] = 8080,
     database: Annotated[
-        str | None, typer.Option(help="URL of the metadata database; default: SQLite in the data directory.")
+        str | None,
+        typer.Option(
+            envvar="DARNER_DATABASE__URL",
+            show_envvar=False,
+            help="URL of the metadata database (DARNER_DATABASE__URL); default: SQLite in the data directory.",
+        ),
     ] = None,
 ) -> None:
     """Run the whole system on this machine, in the foreground; Ctrl-C stops it cleanly."""
