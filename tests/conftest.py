@@ -93,8 +93,8 @@ def darner_up(tmp_path: Path) -> Iterator[UpFactory]:
     """Starts `darner up`: `cluster = darner_up(peers=3, env={…})`. Each must stop with 0 on SIGINT and leave nothing running."""
     clusters: list[UpCluster] = []
 
-    def start(*, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up") -> UpCluster:
-        cluster = UpCluster(tmp_path / name, peers=peers, env=env)
+    def start(*, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up", database: str | None = None) -> UpCluster:
+        cluster = UpCluster(tmp_path / name, peers=peers, env=env, database=database)
         clusters.append(cluster)
         cluster.start()
         return cluster

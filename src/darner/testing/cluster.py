@@ -105,9 +105,11 @@ class UpCluster:
         peers: int = 2,
         port_base: int | None = None,
         env: Mapping[str, str] | None = None,
+        database: str | None = None,
     ) -> None:
-        """`env` is added to this process's environment, for `up` and for every command."""
+        """`env` is added to this process's environment, for `up` and for every command. `database`: a URL, else SQLite."""
         self.data_dir = data_dir
+        self.database = database
         self.peers = peers
         self.port_base = port_base or free_port_base((peers + 3) * _PORTS_PER_PROCESS)
         self.env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **(env or {})}
@@ -150,7 +152,7 @@ class UpCluster:
     def command(self) -> list[str]:
         """The command that starts it."""
         options = ["--data-dir", str(self.data_dir), "--peers", str(self.peers), "--port-base", str(self.port_base)]
-        return [*darner_command(), "up", *options]
+        return [*darner_command(), "up", *options, *(["--database", self.database] if self.database else [])]
 
     def start(self, *, timeout_s: float = 90.0) -> Facts:
         """Start it and wait for its `ready ` line. Raises ClusterError with its log if it ends or takes too long."""
@@ -273,7 +275,9 @@ class UpCluster:
 class UpFactory(Protocol):
     """What the fixture `darner_up` gives: starts a cluster that the fixture stops and judges at the end."""
 
-    def __call__(self, *, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up") -> UpCluster:
+    def __call__(
+        self, *, peers: int = 2, env: Mapping[str, str] | None = None, name: str = "up", database: str | None = None
+    ) -> UpCluster:
         """A running cluster in a directory of this name."""
 
 
