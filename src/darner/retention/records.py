@@ -79,10 +79,13 @@ def add_policy(
 
 
 def seed_policy(conn: Connection, policy: Policy, origin: str) -> bool:
-    """The policy of a fresh installation. A database that has jobs but no policy is not fresh: it is left without."""
+    """The policy of a fresh installation. A database that has jobs but no policy is not fresh: it is left without.
+
+    ConflictError when another manager does so at the same moment.
+    """
     if conn.execute(select(_columns.version).limit(1)).first() or conn.execute(select(job.c.id).limit(1)).first():
         return False
-    add_policy(conn, policy, origin=origin, by="system", reason="made at the first start")
+    add_policy(conn, policy, origin=origin, by="system", reason="made at the first start", base_version=0)
     return True
 
 
