@@ -24,7 +24,7 @@ from darner.retention.meters import SweepMeters
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import Order
 from darner.retention.sql import runs
-from darner.retention.sql.classes import classes_to_sort, make_classes
+from darner.retention.sql.classes import make_classes
 from darner.retention.sql.fence import LEASE
 from darner.retention.sql.remove import erase_jobs, hide_jobs
 from darner.retention.sweep.begin import Ask, Beginner
@@ -43,6 +43,7 @@ from darner.retention.witness import Witness, beside
 __all__ = ["LEASE", "Ask", "Sweep", "SweepRefusedError", "Sweeper"]
 _log = get_logger("retention")
 _NEW_AT_ONCE = 50
+_BOOKS_EVERY_S = 3600.0
 
 
 class Sweeper:
@@ -65,6 +66,7 @@ class Sweeper:
         plugged = parts or RetentionParts()
         self._parts = replace(plugged, read_args=plugged.read_args or WarmArgs(), batch_cap=plugged.batch_cap or batch_cap)
         self._stopping = asyncio.Event()
+        self._books_due = 0.0
         self.meters = SweepMeters()
         file = beside(db.engine.url.database) if db.dialect == "sqlite" else None
         witness = Witness(file)
@@ -141,9 +143,9 @@ class Sweeper:
     async def classify(self, order: Order) -> None:
         """Sort ended jobs into the classes of an order, for a dry run."""
         classes = await self._db.write(lambda conn: make_classes(conn, order), durable=False)
-        stale = await self._db.read(lambda conn: classes_to_sort(conn, classes))
         self._stopping.clear()
-        await self._runner().all(classify_works(stale, self._parts), Loose(self._db, order, classes))
+        works = await classify_works(self._db, classes, self._parts)
+        await self._runner().all(works, Loose(self._db, order, classes))
 
     async def sort_new(self) -> None:
         """Sort what has just ended, if anything has and no other manager sweeps."""
@@ -161,16 +163,16 @@ class Sweeper:
     async def _sweep(self, sweep: Sweep, end: "_End") -> None:
         """All phases."""
         runner = self._runner()
-        stale = await self._db.read(lambda conn: classes_to_sort(conn, sweep.classes))
         runner.cap = await self._cap()
-        end.classified = await runner.all(classify_works(stale, self._parts), sweep)
+        end.classified = await runner.all(await classify_works(self._db, sweep.classes, self._parts), sweep)
         runner.between = lambda: new_jobs_work(self._parts)
         made = [make() for make in self._parts.works]
         end.moved = await runner.all([work for work in made if not work.removes], sweep)
-        removing = [*_own_works(), *(work for work in made if work.removes)]
+        own = [work for work in _own_works() if await work.has_some(sweep)]
+        removing = [*own, *(work for work in made if work.removes)]
         end.removed = await self._remove(runner, sweep, removing, end)
         runner.between = None
-        await runner.all([BooksWork()], sweep)
+        await self._keep_books(runner, sweep)
         if end.removed or end.moved or end.classified:
             _log.info("sweep done", run=sweep.run_id, classified=end.classified, moved=end.moved, removed=end.removed)
         if end.removed or end.moved:
@@ -202,9 +204,16 @@ class Sweeper:
             end.report["held"] = {"rows": finding.rows, "share": round(finding.share, 4)}
         return 0
 
+    async def _keep_books(self, runner: Runner, sweep: Sweep) -> None:
+        """By the clock not every time: nothing of it is urgent."""
+        if sweep.by_clock and self._clock.monotonic() < self._books_due:
+            return
+        self._books_due = self._clock.monotonic() + _BOOKS_EVERY_S
+        await runner.all([BooksWork()], sweep)
+
     async def _cap(self) -> int | None:
         cap = self._parts.batch_cap
-        return None if cap is None else await self._db.read(cap)
+        return None if cap is None or self._db.dialect == "sqlite" else await self._db.read(cap)
 
     async def _give_space_back(self, runner: Runner) -> None:
         """SQLite keeps the room of deleted rows; return it in steps, so that nobody waits long (spec/retention.md, 4.3)."""
@@ -234,5 +243,5 @@ class _End:
             self.report["waits_until_at"] = sweep.window.opens_at(sweep.now_ms())
 
 
-def _own_works() -> Sequence[Work]:
+def _own_works() -> Sequence[MovesWork]:
     return (MovesWork("hide", Tier.DELETED, hide_jobs), MovesWork("gone", None, erase_jobs))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, select, update
 
 from darner.core.job import END_STATES, Tier
 from darner.db.tables.jobs import job
@@ -47,8 +47,19 @@ def classify_batch(conn: Connection, sorting: Sorting, *, after: Cursor, limit: 
 
 def ended_statement(class_id: int, tier: Tier, *, after: Cursor, limit: int) -> Select[Any]:
     """The next ended jobs of a class and tier, oldest first; locked on servers."""
-    ended = and_(job_class == class_id, job.c.tier == int(tier), job.c.state.in_(sorted(END_STATES)), beyond(after))
-    return select(*FACTS).where(ended).order_by(*ORDER_BY).limit(limit).with_for_update(skip_locked=True)
+    return (
+        select(*FACTS)
+        .where(ended_where(class_id, tier), beyond(after))
+        .order_by(*ORDER_BY)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def ended_where(class_id: int, tier: Tier) -> ColumnElement[bool]:
+    """The ended jobs of a class and tier."""
+    here = (job_class == class_id, job.c.tier == int(tier), job.c.base_at >= 1)
+    return and_(*here, job.c.state.in_(sorted(END_STATES)))
 
 
 def _keeps_last(order: Order) -> bool:

@@ -17,6 +17,11 @@ def mark(conn: Connection, name: str) -> dict[str, Any]:
     return found
 
 
+def all_marks(conn: Connection) -> dict[str, dict[str, Any]]:
+    """All of them by name: they are few."""
+    return {str(name): json.loads(body) for name, body in conn.execute(select(retention_mark.c.name, retention_mark.c.body))}
+
+
 def set_mark(conn: Connection, name: str, body: dict[str, Any], *, by: str) -> None:
     """Set a switch or mark."""
     values = {"body": json.dumps(body), "changed_at": db_now_ms(conn), "changed_by": by}

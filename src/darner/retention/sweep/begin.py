@@ -1,8 +1,9 @@
 """How a sweep begins: the lease, what is in force, and whether the database and its clock can be believed."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -89,7 +90,7 @@ class Beginner:
         if policy is None or self.witness.went_back(instance_of(conn), int(epoch)) is not None:
             return None
         held = acquire_lease(conn, LEASE, self.holder, ttl_s=self.config.lease_ttl_s)
-        return None if held is None else self._made(conn, policy, held, 0, boot, Ask(trigger="sorting", by_clock=True))
+        return None if held is None else self._made(conn, policy, held, 0, boot, _SORTING, {})
 
     def _begin(self, conn: Connection, ask: Ask, boot: BootReading) -> Sweep | None:
         policy = records.policy_in_force(conn)
@@ -100,12 +101,13 @@ class Beginner:
         held = acquire_lease(conn, LEASE, self.holder, ttl_s=self.config.lease_ttl_s)
         if held is None:
             return None
-        back = self.witness.went_back(instance_of(conn), held.epoch - 1)
+        found = marks.all_marks(conn)
+        back = self.witness.went_back(_instance(found), held.epoch - 1)
         if back is not None:
             held = _epoch_beyond(conn, held, back)
         run_id = runs.begin_run(conn, policy_version=policy.version, trigger=ask.trigger, holder=self.holder, epoch=held.epoch)
-        holds.drop_expired(conn, fence.look(conn).now_ms)
-        sweep = self._made(conn, policy, held, run_id, boot, ask)
+        holds.drop_expired(conn, held.until_ms - int(self.config.lease_ttl_s * 1000))
+        sweep = self._made(conn, policy, held, run_id, boot, ask, found)
         sweep.refused = self._refused(conn, sweep, ask, boot, back)
         if sweep.refused:
             runs.end_run(conn, run_id, RunState.HELD, error=sweep.refused)
@@ -122,7 +124,7 @@ class Beginner:
             )
             marks.set_mark(conn, "paused", {"paused": True, "reason": said}, by="system")
             return said
-        mark = marks.mark(conn, "clock")
+        mark = sweep.marks.get("clock", {})
         reason = None if ask.accept_clock else distrust(mark, boot, sweep.began_ms, tolerance_ms=sweep.tolerance_ms)
         if reason:
             return f"{reason} Nothing is removed until a person says that it is right (a run with accept_clock)."
@@ -130,9 +132,18 @@ class Beginner:
         marks.set_mark(conn, "clock", marked(before, boot, sweep.began_ms), by=self.holder)
         return ""
 
-    def _made(self, conn: Connection, policy: PolicyVersion, held: Lease, run_id: int, boot: BootReading, ask: Ask) -> Sweep:
+    def _made(
+        self,
+        conn: Connection,
+        policy: PolicyVersion,
+        held: Lease,
+        run_id: int,
+        boot: BootReading,
+        ask: Ask,
+        found: Mapping[str, Mapping[str, Any]],
+    ) -> Sweep:
         order = Order(policy=policy.policy, selectors=holds.selectors(conn))
-        seen, window = fence.look(conn), marks.mark(conn, "window")
+        seen, window = fence.look(conn), found.get("window", {})
         return Sweep(
             db=self.db,
             lease=held,
@@ -146,6 +157,7 @@ class Beginner:
             lease_ttl_ms=int(self.config.lease_ttl_s * 1000),
             tolerance_ms=int(self.config.clock_tolerance_s * 1000),
             classes=make_classes(conn, order),
+            marks=found,
             window=parse_window(window["window"], window["zone"]) if window.get("window") else None,
             yes=ask.yes,
             confirmed=ask.confirmed or ask.yes,
@@ -154,9 +166,16 @@ class Beginner:
         )
 
 
+_SORTING = Ask(trigger="sorting", by_clock=True)
+
+
 def instance_of(conn: Connection) -> str:
     """The id that this database was given when its policy was first looked after; empty: none yet."""
-    return str(marks.mark(conn, "instance").get("id", ""))
+    return _instance({"instance": marks.mark(conn, "instance")})
+
+
+def _instance(found: Mapping[str, Mapping[str, Any]]) -> str:
+    return str(found.get("instance", {}).get("id", ""))
 
 
 def name_instance(conn: Connection) -> None:

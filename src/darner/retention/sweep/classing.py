@@ -9,8 +9,10 @@ from darner.core.job import Tier
 from darner.db import Database, Lease, db_now_ms
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import UNCLASSIFIED, Order
-from darner.retention.sql.classify import Sorting, classify_batch
+from darner.retention.sql.classes import classes_to_sort
+from darner.retention.sql.classify import Sorting, classify_batch, ended_where
 from darner.retention.sql.facts import JobRow
+from darner.retention.sql.probe import which
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
@@ -58,9 +60,15 @@ class ClassifyWork:
         return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s)
 
 
-def classify_works(stale: Sequence[int], parts: RetentionParts) -> list[ClassifyWork]:
-    """The works for these classes."""
-    return [ClassifyWork(one, tier, parts) for one in stale for tier in _TIERS]
+async def classify_works(db: Database, classes: Mapping[str, int], parts: RetentionParts) -> list[ClassifyWork]:
+    """The works for what must be sorted before anything moves; `classes`: those of the order."""
+
+    def look(conn: Connection) -> list[tuple[int, Tier]]:
+        places = [(stale, tier) for stale in classes_to_sort(conn, classes) for tier in _TIERS]
+        there = which(conn, [ended_where(*place) for place in places])
+        return [place for place, some in zip(places, there, strict=True) if some]
+
+    return [ClassifyWork(stale, tier, parts) for stale, tier in await db.read(look)]
 
 
 def new_jobs_work(parts: RetentionParts) -> ClassifyWork:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -26,7 +27,7 @@ _COUNTERS = {"fold": "folded", "archive": "archived", "hide": "hidden", "delete"
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """`SweepContext`. `began` and `began_ms`: the boot clock and the database's clock when it began.
+    """`SweepContext`. `began` and `began_ms`: the boot clock and the database's clock when it began; `marks`: as they were then.
 
     `refused`: why it does nothing at all; `yes`: a person wants it even if the guard or the window would hold it back.
     """
@@ -43,6 +44,7 @@ class Sweep:
     lease_ttl_ms: int
     tolerance_ms: int
     classes: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     window: Window | None = None
     refused: str = ""
     yes: bool = False

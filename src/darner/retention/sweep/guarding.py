@@ -1,7 +1,7 @@
 """The guard of a sweep: counts what a change of policy or clock makes due, and remembers what it found."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -22,22 +22,24 @@ from darner.retention.sweep.work import Guarded, Work
 from darner.retention.values import Cursor, RunState
 
 _AT_ONCE = 2_000
+_SETTLED_EVERY_MS = 1_800_000
 SETTLED, HELD_BACK = "settled", "held-back"
 
 
 async def held_back(sweep: Sweep, works: Sequence[Work]) -> Finding | None:
     """Why this sweep may not remove; None: it may, and what is in force is settled from now on. Free where nothing changed."""
-    db = sweep.db
-    settled, found = await db.read(lambda conn: (mark(conn, SETTLED), mark(conn, HELD_BACK)))
+    db, settled, found = sweep.db, sweep.marks.get(SETTLED, {}), sweep.marks.get(HELD_BACK, {})
     version = int(settled["version"]) if settled else await db.read(_last_swept)
     change, then_ms = _change(sweep, settled, version)
     now_ms = sweep.now_ms()
-    if change.counts and not sweep.confirmed:
+    if works and change.counts and not sweep.confirmed:
         finding = _remembered(found, sweep, version, now_ms) or await _counted(sweep, works, change, version, then_ms)
         if finding is not None:
             await db.write(lambda conn: set_mark(conn, HELD_BACK, _mark(found, finding, sweep, version), by="system"))
             return finding
-    await db.write(lambda conn: _settle(conn, sweep, settled, found), durable=False)
+    fresh = settled.get("version") == sweep.policy.version and now_ms - settled.get("database_ms", 0) < _SETTLED_EVERY_MS
+    if found or not fresh or change.counts:
+        await db.write(lambda conn: _settle(conn, sweep, settled, found), durable=False)
     return None
 
 
@@ -48,7 +50,7 @@ def confirm(conn: Connection, version: int, *, by: str, now_ms: int) -> None:
     conn.execute(update(retention_policy).where(*unconfirmed).values(confirmed_at=now_ms, confirmed_by=by))
 
 
-def _change(sweep: Sweep, settled: dict[str, Any], version: int) -> tuple[Change, int]:
+def _change(sweep: Sweep, settled: Mapping[str, Any], version: int) -> tuple[Change, int]:
     """What changed since the last removal, and the moment by the clock that was expected."""
     boot, now_ms = sweep.boot_clock(), sweep.now_ms()
     readings = settled.get("readings", {})
@@ -76,7 +78,7 @@ def _last_swept(conn: Connection) -> int:
     return int(conn.execute(latest).scalar() or conn.execute(first).scalar() or 0)
 
 
-def _remembered(found: dict[str, Any], sweep: Sweep, version: int, now_ms: int) -> Finding | None:
+def _remembered(found: Mapping[str, Any], sweep: Sweep, version: int, now_ms: int) -> Finding | None:
     same = found.get("version") == sweep.policy.version and found.get("settled") == version
     if not same or now_ms >= found["again_at"]:
         return None
@@ -155,7 +157,7 @@ def _look_at(
     return anew, Cursor(base_at=rows[-1].base_at, id=rows[-1].id)
 
 
-def _mark(found: dict[str, Any], finding: Finding, sweep: Sweep, version: int) -> dict[str, Any]:
+def _mark(found: Mapping[str, Any], finding: Finding, sweep: Sweep, version: int) -> dict[str, Any]:
     again = found.get("version") == sweep.policy.version and found.get("settled") == version
     return {
         "since_run": found["since_run"] if again else sweep.run_id,
@@ -168,7 +170,7 @@ def _mark(found: dict[str, Any], finding: Finding, sweep: Sweep, version: int) -
     }
 
 
-def _settle(conn: Connection, sweep: Sweep, settled: dict[str, Any], found: dict[str, Any]) -> None:
+def _settle(conn: Connection, sweep: Sweep, settled: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     now_ms = sweep.fence(conn)
     reading: BootReading = sweep.boot_clock()
     before = {} if sweep.clock_accepted else settled
