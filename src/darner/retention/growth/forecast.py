@@ -171,9 +171,9 @@ def _week(days: Sequence[tuple[int, float]], slope: float) -> tuple[float, ...]:
 
 def _spread(left: Sequence[float]) -> float:
     """Of most days: one on which much was deleted says nothing about the others."""
-    sizes = [abs(value) for value in left]
+    sizes = sorted(abs(value) for value in left)
     usual = median(sizes)
-    return max(usual * _MAD_TO_SD, fmean(min(size, 4 * usual) for size in sizes)) or fmean(sizes)
+    return max(usual * _MAD_TO_SD, fmean(min(size, 4 * usual) for size in sizes)) or fmean(sizes[: len(sizes) * 9 // 10])
 
 
 def _value_at(points: Sequence[tuple[int, float]], times: Sequence[int], at: int) -> float | None:
