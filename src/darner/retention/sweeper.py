@@ -7,7 +7,7 @@ have failed then. What ends while a sweep is at work is sorted in between.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,11 @@ from darner.retention.rules import Order
 from darner.retention.sql import runs
 from darner.retention.sql.classes import make_classes
 from darner.retention.sql.fence import LEASE
+from darner.retention.sql.probe import Place
 from darner.retention.sql.remove import erase_jobs, hide_jobs
 from darner.retention.sweep.begin import Ask, Beginner
 from darner.retention.sweep.books import BooksWork
-from darner.retention.sweep.classing import Loose, classify_works, new_jobs_work
+from darner.retention.sweep.classing import Loose, classify_works, look, new_jobs_work
 from darner.retention.sweep.context import Sweep
 from darner.retention.sweep.errors import ClockJumpedError, SweepEndedError, SweepRefusedError
 from darner.retention.sweep.guarding import held_back
@@ -144,7 +145,7 @@ class Sweeper:
         """Sort ended jobs into the classes of an order, for a dry run."""
         classes = await self._db.write(lambda conn: make_classes(conn, order), durable=False)
         self._stopping.clear()
-        works = await classify_works(self._db, classes, self._parts)
+        works = classify_works(*await look(self._db, classes), self._parts)
         await self._runner().all(works, Loose(self._db, order, classes))
 
     async def sort_new(self) -> None:
@@ -164,13 +165,14 @@ class Sweeper:
         """All phases."""
         runner = self._runner()
         runner.cap = await self._cap()
-        end.classified = await runner.all(await classify_works(self._db, sweep.classes, self._parts), sweep)
+        stale, there = await look(self._db, sweep.classes)
+        end.classified = await runner.all(classify_works(stale, there, self._parts), sweep)
+        if end.classified:
+            _, there = await look(self._db, sweep.classes)
         runner.between = lambda: new_jobs_work(self._parts)
-        made = [make() for make in self._parts.works]
+        made = [work for work in (*(make() for make in self._parts.works), *_own_works()) if _may_have_some(work, sweep, there)]
         end.moved = await runner.all([work for work in made if not work.removes], sweep)
-        own = [work for work in _own_works() if await work.has_some(sweep)]
-        removing = [*own, *(work for work in made if work.removes)]
-        end.removed = await self._remove(runner, sweep, removing, end)
+        end.removed = await self._remove(runner, sweep, [work for work in made if work.removes], end)
         runner.between = None
         await self._keep_books(runner, sweep)
         if end.removed or end.moved or end.classified:
@@ -241,6 +243,10 @@ class _End:
         """Removal waits for the window. A sweep by the clock says so in the status only, or there would be a row each time."""
         if sweep.window is not None and not sweep.by_clock:
             self.report["waits_until_at"] = sweep.window.opens_at(sweep.now_ms())
+
+
+def _may_have_some(work: Work, sweep: Sweep, there: Mapping[Place, int]) -> bool:
+    return not isinstance(work, MovesWork) or work.prime(sweep, there, sweep.now_ms())
 
 
 def _own_works() -> Sequence[MovesWork]:

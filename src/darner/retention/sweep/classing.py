@@ -10,9 +10,9 @@ from darner.db import Database, Lease, db_now_ms
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import UNCLASSIFIED, Order
 from darner.retention.sql.classes import classes_to_sort
-from darner.retention.sql.classify import Sorting, classify_batch, ended_where
+from darner.retention.sql.classify import Sorting, classify_batch
 from darner.retention.sql.facts import JobRow
-from darner.retention.sql.probe import which
+from darner.retention.sql.probe import Place, oldest
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
@@ -60,15 +60,19 @@ class ClassifyWork:
         return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s)
 
 
-async def classify_works(db: Database, classes: Mapping[str, int], parts: RetentionParts) -> list[ClassifyWork]:
-    """The works for what must be sorted before anything moves; `classes`: those of the order."""
+def classify_works(stale: Sequence[int], there: Mapping[Place, int], parts: RetentionParts) -> list[ClassifyWork]:
+    """The works for these classes, where `there` are jobs."""
+    return [ClassifyWork(one, tier, parts) for one in stale for tier in _TIERS if (one, int(tier)) in there]
 
-    def look(conn: Connection) -> list[tuple[int, Tier]]:
-        places = [(stale, tier) for stale in classes_to_sort(conn, classes) for tier in _TIERS]
-        there = which(conn, [ended_where(*place) for place in places])
-        return [place for place, some in zip(places, there, strict=True) if some]
 
-    return [ClassifyWork(stale, tier, parts) for stale, tier in await db.read(look)]
+async def look(db: Database, classes: Mapping[str, int]) -> tuple[list[int], Mapping[Place, int]]:
+    """The classes that must be sorted before anything moves, and where there are jobs; `classes`: those of the order."""
+
+    def ask(conn: Connection) -> tuple[list[int], Mapping[Place, int]]:
+        stale = classes_to_sort(conn, classes)
+        return stale, oldest(conn, [*stale, *classes.values()])
+
+    return await db.read(ask)
 
 
 def new_jobs_work(parts: RetentionParts) -> ClassifyWork:

@@ -2,14 +2,13 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 
 from darner.core.job import Tier
-from darner.db import db_now_ms
 from darner.retention.rules import KEPT_PREFIX, Move, moves
-from darner.retention.sql.due import job_class, ripe_where
-from darner.retention.sql.probe import which
+from darner.retention.sql.probe import Place
 from darner.retention.sql.step import Act, action_of, move_batch
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
@@ -29,9 +28,10 @@ class MoveWork:
         self.name = f"{action_of(move)}:{move.start.word}:{self._class}"
         self.removes = move.removes
 
-    def ripe(self, sweep: SweepContext, now_ms: int) -> ColumnElement[bool]:
-        """The jobs that are due, whether their sink has them or not."""
-        return ripe_where(self._move, job_class == sweep.classes.get(self._class, NO_CLASS), now_ms)
+    def has_some(self, sweep: SweepContext, there: Mapping[Place, int], now_ms: int) -> bool:
+        """Whether a job may be due, as far as the oldest of its class and tier tells."""
+        since = there.get((sweep.classes.get(self._class, NO_CLASS), int(self._move.start)))
+        return since is not None and since <= now_ms - self._move.age.ms
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """Move at most `limit` jobs in one transaction."""
@@ -64,16 +64,15 @@ class MovesWork:
         self._act = act
         self._left: deque[MoveWork] | None = None
 
-    async def has_some(self, sweep: SweepContext) -> bool:
-        """Whether a job may be due for one of the moves. Looked up once, in one statement for all."""
-        if self._left is None:
-            self._left = deque(await sweep.db.read(lambda conn: _with_some(conn, self._moves(sweep), sweep)))
+    def prime(self, sweep: SweepContext, there: Mapping[Place, int], now_ms: int) -> bool:
+        """Whether there may be something to move; `there`: the oldest of each class and tier. Saves asking for each rule."""
+        self._left = deque(work for work in self._moves(sweep) if work.has_some(sweep, there, now_ms))
         return bool(self._left)
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """A batch of the next move that may have something."""
-        if self._left is None and not await self.has_some(sweep):
-            return Done()
+        if self._left is None:
+            self._left = deque(self._moves(sweep))
         while self._left:
             work = self._left.popleft()
             done = await work.batch(sweep, limit)
@@ -93,9 +92,3 @@ class MovesWork:
                 kept = [move for move in wanted if move.to == Tier.WARM or move.start == Tier.DELETED]
                 found += [MoveWork(move, self._act, kept=True) for move in kept]
         return found
-
-
-def _with_some(conn: Connection, works: list[MoveWork], sweep: SweepContext) -> list[MoveWork]:
-    now_ms = db_now_ms(conn)
-    there = which(conn, [work.ripe(sweep, now_ms) for work in works])
-    return [work for work, some in zip(works, there, strict=True) if some]
