@@ -73,6 +73,7 @@ class Growth:
         self._vacuumed_at: float | None = None
         self._facts_at: float | None = None
         self._hurry = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -143,18 +144,20 @@ class Growth:
 
     async def tick(self) -> bool:
         """One look, with what follows from it; whether this manager is the one that watches. Raises DarnerError."""
-        held = await self._watcher.lease(self._holder, self._config.lease_ttl_s)
-        if held is None:
-            await self._read_pressure()
-        else:
-            await self._lead(held)
-        await self._refresh_facts()
-        return held is not None
+        async with self._turn:
+            held = await self._watcher.lease(self._holder, self._config.lease_ttl_s)
+            if held is None:
+                await self._read_pressure()
+            else:
+                await self._lead(held)
+            await self._refresh_facts()
+            return held is not None
 
     async def sample(self) -> Sample | None:
         """The sample of this hour; None if there is one, or another manager watches."""
-        held = await self._watcher.lease(self._holder, self._config.lease_ttl_s)
-        return None if held is None else await self._watcher.sample(await self._watcher.look(), held)
+        async with self._turn:
+            held = await self._watcher.lease(self._holder, self._config.lease_ttl_s)
+            return None if held is None else await self._watcher.sample(await self._watcher.look(), held)
 
     async def give_back(self, *, least: int = _LEAST_PAGES) -> Returned:
         """Give room of deleted rows back to the file system now."""
