@@ -20,7 +20,7 @@ from darner.history.ports import ArchiveReader
 from darner.history.record import JobRecord, RecordQuery
 from darner.history.rows import read_records
 from darner.jobs.events import Details, Job, JobQuery, Part, TimelineEvent
-from darner.jobs.sql.lists import count_jobs, page_of, place_of
+from darner.jobs.sql.lists import count_jobs, page_of, place_near, place_of
 from darner.jobs.sql.rows import JOB_COLUMNS, event_from, job_from, part_from
 
 Listed = list[tuple[Job, dict[str, Any]]]
@@ -100,11 +100,10 @@ class SqlHistory:
     async def _place(self, before_id: int) -> tuple[int, int]:
         """Where a page goes on: (created_at, id) of that job, wherever it is."""
         place = await self._db.read(lambda conn: place_of(conn, before_id))
-        if (place is None or place[1] != before_id) and self._archive is not None:
+        if place is None and self._archive is not None:
             record = await self._archive.find(before_id)
-            if record is not None:
-                return int(record.job["created_at"]), record.id
-        return place or (0, 0)
+            place = None if record is None else (int(record.job["created_at"]), record.id)
+        return place or await self._db.read(lambda conn: place_near(conn, before_id)) or (0, 0)
 
 
 def job_of(record: JobRecord, tier: Tier | None = None) -> Job:

@@ -40,14 +40,18 @@ def count_jobs(conn: Connection, query: JobQuery, codec: Codec, *, at_most: int)
     return int(conn.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
-def place_of(conn: Connection, before_id: int) -> Keyset:
-    """Where a page goes on. The job may be gone meanwhile: then at its nearest older neighbour, which is still to be shown."""
+def place_of(conn: Connection, job_id: int) -> Keyset:
+    """The place of a job in lists; None if the database does not have it."""
     job = job_table.c
-    nearest = select(job.created_at, job.id).where(job.id <= before_id).order_by(job.id.desc()).limit(1)
-    row = conn.execute(nearest).first()
-    if row is None:
-        return None
-    return int(row[0]), int(row[1]) if row[1] == before_id else int(row[1]) + 1
+    row = conn.execute(select(job.created_at, job.id).where(job.id == job_id)).first()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def place_near(conn: Connection, job_id: int) -> Keyset:
+    """Where a page goes on after a job that is gone: at its nearest older neighbour, which is still to be shown."""
+    job = job_table.c
+    row = conn.execute(select(job.created_at, job.id).where(job.id < job_id).order_by(job.id.desc()).limit(1)).first()
+    return None if row is None else (int(row[0]), int(row[1]) + 1)
 
 
 def page_statement(query: JobQuery, keyset: Keyset) -> Select[Any]:
