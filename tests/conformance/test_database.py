@@ -187,6 +187,24 @@ def test_a_lease_has_one_holder_and_its_epoch_only_grows(db: Database) -> None:
     assert second.epoch > first.epoch
 
 
+def test_a_lease_that_was_never_held_goes_to_one_of_those_who_ask_at_once(db: Database) -> None:
+    for attempt in range(5):
+        meeting = threading.Barrier(4)
+        got: list[object] = []
+
+        def ask(holder: str, name: str = f"new-{attempt}", meeting: threading.Barrier = meeting, got: list[object] = got) -> None:
+            meeting.wait()
+            got.append(db.write_sync(lambda conn: acquire_lease(conn, name, holder, ttl_s=60)))
+
+        threads = [threading.Thread(target=ask, args=(f"m{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 4
+        assert sum(one is not None for one in got) == 1
+
+
 def test_a_stale_holder_is_fenced_off(db: Database) -> None:
     stale = db.write_sync(lambda conn: acquire_lease(conn, "sweep", "a", ttl_s=0.001))
     assert stale is not None

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
-from darner.core.errors import InvalidInputError, UnavailableError
+from darner.core.errors import InvalidInputError, StorageFullError, UnavailableError
 from darner.db import failures, servers, sqlite
 from darner.kit.retry import backoff
 
@@ -114,6 +114,8 @@ class Database:
         try:
             return fn(raw.driver_connection)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) in sqlite.FULL:
+                raise StorageFullError(f"The database {self.name} has no room left: {error}. Nothing was changed.") from error
             raise UnavailableError(f"The database {self.name} is busy: {error}. Nothing was changed.") from error
         finally:
             raw.close()

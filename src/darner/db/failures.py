@@ -3,10 +3,10 @@
 from sqlalchemy import exc
 
 from darner.core.errors import ConflictError, DarnerError, StorageFullError, TimedOutError, UnavailableError
+from darner.db import sqlite
 
 _SQLITE_BUSY = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED (primary result codes)
 _SQLITE_READ_ONLY = 8
-_SQLITE_FULL = frozenset({13, 4874})  # SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 # Lock wait time-out, deadlock, no lock without waiting, changed since read, a Galera node that is not ready
 _MYSQL_ROLLED_BACK = frozenset({1205, 1213, 3572, 1020, 1047})
 # Refused, gone, lost, shutting down, killed, too many connections, network errors of the server, idle for too long
@@ -65,7 +65,7 @@ def translate(error: exc.DBAPIError, name: str) -> DarnerError:
     reason, code = _reason(error), _code(error)
     if isinstance(error, exc.IntegrityError):
         return ConflictError(f"The database refused the change, because it contradicts another row: {reason}.")
-    if code in _DISK_FULL or (_is_sqlite(error) and code in _SQLITE_FULL) or any(words in reason for words in _OS_NO_SPACE):
+    if code in _DISK_FULL or (_is_sqlite(error) and code in sqlite.FULL) or any(words in reason for words in _OS_NO_SPACE):
         return StorageFullError(f"The database {name} has no room left: {reason}. Free space; nothing was stored.")
     if was_rolled_back(error):
         return UnavailableError(f"The database {name} is busy: {reason}. Nothing was stored; try again.")

@@ -7,7 +7,7 @@ All times are the database's.
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exc, insert, select, update
 
 from darner.core.errors import ConflictError
 from darner.db.clock import db_now_ms
@@ -34,7 +34,11 @@ def acquire_lease(conn: Connection, name: str, holder: str, *, ttl_s: float) -> 
     until = now + int(ttl_s * 1000)
     row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).one_or_none()
     if row is None:
-        conn.execute(insert(lease).values(name=name, holder=holder, epoch=1, until=until))
+        try:
+            with conn.begin_nested():
+                conn.execute(insert(lease).values(name=name, holder=holder, epoch=1, until=until))
+        except exc.IntegrityError:  # another made the row at the same moment, and holds it
+            return None
         return Lease(name=name, holder=holder, epoch=1, until_ms=until)
     if row.holder not in {"", holder} and row.until > now:
         return None

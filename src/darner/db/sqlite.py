@@ -15,6 +15,7 @@ PAGE_SIZE_BYTES = 16384  # 22 % smaller files than 4096 for rows of 2 KB (spec/r
 BUSY_TIMEOUT_MS = 5_000
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CREATION_ATTEMPTS = 50
+FULL = frozenset({13, 4874})  # SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 
 
 def create_file(path: Path) -> None:
@@ -76,5 +77,9 @@ def return_space(connection: sqlite3.Connection, *, pages: int, least: int) -> i
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
-    """Move finished pages of the write-ahead log into the file, as far as no reader is in the way."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    """Move finished pages of the write-ahead log into the file, as far as no reader is in the way and the disk has room."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) not in FULL:
+            raise
