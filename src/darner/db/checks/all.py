@@ -30,11 +30,17 @@ def check(db: Database) -> list[Finding]:
         return [Finding(name="connection", value=error.message, level=Level.FAIL, hint="Start the server, or correct the URL.")]
     hint = "Each write takes several round trips; run the manager nearer to the database."
     found = [judged("connection", f"answers in {latency_ms:.1f} ms", good=latency_ms < _SLOW_MS, otherwise=Level.WARN, hint=hint)]
-    found.append(_schema(db))
-    found.append(_clock(db))
-    for one in (_SPECIAL[db.dialect],):
-        found += db.read_sync(lambda conn, one=one: list(one(conn)))  # type: ignore[misc]
-    return found
+    found += _tried("schema", lambda: [_schema(db)])
+    found += _tried("clock", lambda: [_clock(db)])
+    return found + _tried("settings", lambda: db.read_sync(lambda conn: list(_SPECIAL[db.dialect](conn))))
+
+
+def _tried(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """What was found, or, of a database that is damaged or forbids to look, why nothing could be."""
+    try:
+        return look()
+    except DarnerError as error:
+        return [Finding(name=name, value=error.message, level=Level.FAIL, hint="It could not be looked at.")]
 
 
 def _latency_ms(conn: Connection) -> float:
