@@ -2,7 +2,8 @@
 
 Functions are one step of a transaction each. States, in order: PLANNED (a name is taken), WRITTEN (a file was read back and put
 into the store), SEALED (readers see it; its jobs leave the database), LIVE (they all have left), EXPIRED (its time is over; hidden,
-can be brought back), DROPPED (the file is gone). REPLACED: its jobs were merged into another.
+can be brought back), DROPPING (nobody can any more; its file is about to go), DROPPED (it is gone). REPLACED: its jobs are in
+another, and its file stays for a day for those who read it just now.
 """
 
 import json
@@ -28,10 +29,12 @@ class SegmentState(StrEnum):
     LIVE = "LIVE"
     EXPIRED = "EXPIRED"
     REPLACED = "REPLACED"
+    DROPPING = "DROPPING"
     DROPPED = "DROPPED"
 
 
 READABLE = (SegmentState.SEALED, SegmentState.LIVE)
+ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,11 @@ class Segment:
     sealed_at: int | None
     expired_at: int | None
 
+    @property
+    def settled(self) -> int:
+        """How many of its jobs, in its order, have left the database or will stay there."""
+        return self.deleted + self.skipped
+
 
 def plan(conn: Connection, *, rule: str, policy_version: int, epoch: int, location: str, now_ms: int) -> int:
     """Take a name for a segment to come; its id."""
@@ -87,7 +95,7 @@ def seal(conn: Connection, segment_id: int, now_ms: int) -> bool:
 def count_left(conn: Connection, segment_id: int, *, deleted: int, skipped: Iterable[int]) -> None:
     """So many jobs left the database; those that stay are not to be found in the segment."""
     more = list(skipped)
-    mark_absent(conn, segment_id, more, "skipped")
+    mark_absent(conn, segment_id, more, "stayed")
     counted = {"deleted": archive_segment.c.deleted + deleted, "skipped": archive_segment.c.skipped + len(more)}
     conn.execute(update(archive_segment).where(archive_segment.c.id == segment_id).values(**counted))
 
@@ -109,20 +117,39 @@ def expire(conn: Connection, segment_id: int, now_ms: int) -> int:
     hide = update(archive_segment).where(archive_segment.c.id == segment_id, archive_segment.c.state == SegmentState.LIVE)
     if found is None or not conn.execute(hide.values(state=SegmentState.EXPIRED, expired_at=now_ms)).rowcount:
         return 0
-    return found.row_count - found.skipped
+    return found.row_count - len(absent_from(conn, segment_id))
 
 
-def replace(conn: Connection, old: Sequence[int], new: int, now_ms: int) -> None:
-    """Readers see one segment instead of several, from this transaction on. What was absent from them was not carried over."""
-    values = {"state": SegmentState.REPLACED, "replaced_by": new, "expired_at": now_ms}
-    conn.execute(update(archive_segment).where(archive_segment.c.id.in_(old)).values(**values))
-    conn.execute(_this(new, SegmentState.WRITTEN).values(state=SegmentState.LIVE, sealed_at=now_ms))
+def replace(conn: Connection, old: Sequence[Segment], new: int, missing: Mapping[int, set[int]], now_ms: int) -> bool:
+    """Readers see a written segment instead of others, from this transaction on; False if they are not as they were any more.
+
+    `missing`: by segment, the jobs that were not to be found there and so were not carried over; what came to that since is not to
+    be found in the new one either. `new` 0: nothing was left to carry over.
+    """
+    found = {one.id: one.state for one in locked(conn, [one.id for one in old])}
+    if found != {one.id: one.state for one in old}:
+        return False
+    for one in old:
+        for key, reason in absent_from(conn, one.id).items():
+            if new and key not in missing[one.id]:
+                mark_absent(conn, new, [key], reason)
+    values = {"state": SegmentState.REPLACED, "replaced_by": new or None, "expired_at": now_ms}
+    conn.execute(update(archive_segment).where(archive_segment.c.id.in_(list(found))).values(**values))
+    if new:
+        state = {"state": old[0].state, "sealed_at": now_ms, "expired_at": old[0].expired_at}
+        conn.execute(_this(new, SegmentState.WRITTEN).values(**state))
+    return True
+
+
+def dropping(conn: Connection, segment_id: int) -> None:
+    """From now on nobody reads it or brings its jobs back, so its file can go."""
+    conn.execute(update(archive_segment).where(archive_segment.c.id == segment_id).values(state=SegmentState.DROPPING))
 
 
 def dropped(conn: Connection, segment_id: int) -> None:
     """Its file is gone."""
     conn.execute(delete(archive_absent).where(archive_absent.c.segment_id == segment_id))
-    conn.execute(update(archive_segment).where(archive_segment.c.id == segment_id).values(state=SegmentState.DROPPED))
+    conn.execute(_this(segment_id, SegmentState.DROPPING).values(state=SegmentState.DROPPED))
 
 
 def told_error(conn: Connection, segment_id: int, error: str) -> None:
@@ -147,9 +174,22 @@ def absent(conn: Connection, segment_ids: Sequence[int], job_ids: Sequence[int])
     return {(row.segment_id, row.job_id) for row in conn.execute(select(archive_absent).where(asked))}
 
 
-def absent_from(conn: Connection, segment_id: int) -> set[int]:
-    """All jobs that are not to be found in a segment."""
-    return set(conn.execute(select(archive_absent.c.job_id).where(archive_absent.c.segment_id == segment_id)).scalars())
+def absent_from(conn: Connection, segment_id: int) -> dict[int, str]:
+    """All jobs that are not to be found in a segment, and why."""
+    of = select(archive_absent.c.job_id, archive_absent.c.reason).where(archive_absent.c.segment_id == segment_id)
+    return {int(key): str(reason) for key, reason in conn.execute(of)}
+
+
+def to_erase(conn: Connection) -> list[Segment]:
+    """Segments with jobs that somebody wants erased from their files."""
+    wanted = select(archive_absent.c.segment_id).where(archive_absent.c.reason == ERASED).distinct()
+    return [_segment(row) for row in conn.execute(select(archive_segment).where(archive_segment.c.id.in_(wanted)))]
+
+
+def locked(conn: Connection, ids: Sequence[int]) -> list[Segment]:
+    """Segments that nobody changes until this transaction ends."""
+    statement = select(archive_segment).where(archive_segment.c.id.in_(ids)).order_by(archive_segment.c.id).with_for_update()
+    return [_segment(row) for row in conn.execute(statement)]
 
 
 def find(conn: Connection, segment_id: int) -> Segment | None:
@@ -169,11 +209,12 @@ def newest(conn: Connection, limit: int) -> list[Segment]:
     return [_segment(row) for row in conn.execute(select(archive_segment).order_by(archive_segment.c.id.desc()).limit(limit))]
 
 
-def with_job(conn: Connection, job_id: int, *states: SegmentState) -> list[Segment]:
-    """Segments that may hold a job."""
+def with_job(conn: Connection, job_id: int, *states: SegmentState, lock: bool = False) -> list[Segment]:
+    """Segments that may hold a job. `lock`: nobody changes them until this transaction ends."""
     column = archive_segment.c
     may = and_(column.state.in_(states or READABLE), column.min_id <= job_id, column.max_id >= job_id)
-    return [_segment(row) for row in conn.execute(select(archive_segment).where(may).order_by(column.id.desc()))]
+    statement = select(archive_segment).where(may).order_by(column.id.desc())
+    return [_segment(row) for row in conn.execute(statement.with_for_update() if lock else statement)]
 
 
 def between(conn: Connection, *, since_ms: int | None, before_ms: int | None) -> list[Segment]:

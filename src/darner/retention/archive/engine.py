@@ -1,7 +1,6 @@
 """The archive as others see it: works for the sweeper, a reader for lists, restore, erase, and figures."""
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,12 @@ from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.config import ArchiveConfig
-from darner.retention.archive.expiry import ExpiryWork, TidyWork
+from darner.retention.archive.expiry import ExpiryWork, HeldSegments
 from darner.retention.archive.handover import HandoverWork
+from darner.retention.archive.objects import open_storage
 from darner.retention.archive.search import Search, may_have
-from darner.retention.archive.storage import Storage, open_storage
+from darner.retention.archive.storage import Storage
+from darner.retention.archive.tidy import TidyWork
 from darner.retention.sweep.work import Work
 
 _log = get_logger("archive")
@@ -39,11 +40,8 @@ class Archive:
         self._config = config
         self._codec = codec
         self._storage = storage or open_storage(config)
-        cache = (config.cache_dir or Path(tempfile.gettempdir())) / "darner-archive"
-        local = "://" not in config.url or config.url.startswith("file://")
-        root = Path(config.url.removeprefix("file://")) if local else cache
-        self._search = Search(config, [root.resolve()])
-        self._root = root.resolve() if local else None
+        self._search = Search(config, [self._storage.root])
+        self._held: HeldSegments = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,8 +54,8 @@ class Archive:
         keep = {"storage": self._storage, "codec": self._codec, "config": self._config}
         return (
             partial(HandoverWork, **keep),  # type: ignore[arg-type]
-            partial(ExpiryWork, self._storage),
-            partial(TidyWork, **keep),  # type: ignore[arg-type]
+            partial(TidyWork, self._storage),
+            partial(ExpiryWork, self._storage, self._held),
         )
 
     async def page(self, query: RecordQuery) -> list[JobRecord]:
@@ -133,8 +131,8 @@ class Archive:
             return []
 
         def read() -> list[tuple[int, JobRecord]]:
-            files = [(segment.id, self._storage.local(segment.location).resolve()) for segment in segments]
-            return ask(files, limit)
+            with self._storage.reading([(one.location, one.sha256) for one in segments]) as files:
+                return ask([(one.id, file) for one, file in zip(segments, files, strict=True)], limit)
 
         try:
             return await asyncio.to_thread(read)

@@ -1,112 +1,136 @@
-"""What becomes of segments: their time ends, their files go, small ones are merged, and stray files are found."""
+"""Archived jobs whose time is over: hidden with their whole segment, and after `undo` gone with its file."""
 
 import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
-from darner.history.codec import Codec
+from darner.core.job import Tier
 from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment, SegmentState
-from darner.retention.archive.config import ArchiveConfig
-from darner.retention.archive.storage import TEMPORARY, Storage
-from darner.retention.policy import DAY_MS, HOUR_MS, Rule
-from darner.retention.rules import Order
+from darner.retention.archive.owner import claim
+from darner.retention.archive.segment import rows
+from darner.retention.archive.storage import Storage
+from darner.retention.policy import Rule
+from darner.retention.rules import Order, Selector, fits
+from darner.retention.sql import runs
+from darner.retention.sql.facts import JobRow
 from darner.retention.sweep.work import Done, SweepContext
 
 _log = get_logger("archive")
-_STRAY_FOR_MS = 7 * DAY_MS
-_READ_ON_MS = 24 * HOUR_MS
+_ALL = 1_000_000
+_LOOKED_AT = ("id", "type", "state", "owner", "tag", "application", "labels", "importance", "created_at", "finished_at", "clusters")
+# Whether selectors hold a job of a segment, by both: asked at each sweep for as long as they do.
+HeldSegments = MutableMapping[tuple[int, tuple[Selector, ...]], bool]
 
 
 class ExpiryWork:
-    """Hides segments whose rule's time is over, and drops their files when nobody can bring them back any more.
+    """Hides segments whose rule's time is over, and drops those that nobody can bring back any more.
 
-    A segment whose rule there is no longer is kept: nobody said for how long.
+    A segment whose rule there is no longer is kept: nobody said for how long. So is one with a job that a selector holds.
     """
 
     name = "archive expiry"
     removes = True
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, held: HeldSegments) -> None:
         """The storage is used in threads."""
         self._storage = storage
+        self._held = held
 
     def due_rows(self, conn: Connection, order: Order, now_ms: int) -> int:
-        """How many jobs would be hidden under an order at a moment, for the guard."""
-        live = catalog.in_state(conn, SegmentState.LIVE, limit=100_000)
-        return sum(segment.row_count - segment.skipped for segment in live if _is_over(segment, order, now_ms))
+        """How many jobs would be hidden or gone under an order at a moment, for the guard."""
+        live = catalog.in_state(conn, SegmentState.LIVE, limit=_ALL)
+        gone = catalog.in_state(conn, SegmentState.EXPIRED, limit=_ALL)
+        over = [one for one in live if _is_over(one, order, now_ms)] + [one for one in gone if _is_past_undo(one, order, now_ms)]
+        return sum(one.row_count - one.skipped for one in over)
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:  # noqa: ARG002  (a segment is one thing)
         """One segment."""
-
-        def hide(conn: Connection) -> int | None:
-            now_ms = sweep.fence(conn)
-            for segment in catalog.in_state(conn, SegmentState.LIVE, limit=100_000):
-                if _is_over(segment, sweep.order, now_ms):
-                    count = catalog.expire(conn, segment.id, now_ms)
-                    sweep.count(conn, hidden=count)
-                    return count
-            return None
-
-        hidden = await sweep.db.write(hide)
-        if hidden is not None:
-            return Done(examined=hidden, changed=hidden, more=True)
-        gone = await self._drop(sweep)
-        return Done(examined=gone, changed=gone, more=gone > 0)
-
-    async def _drop(self, sweep: SweepContext) -> int:
-        def ripe(conn: Connection) -> Segment | None:
-            now_ms = sweep.fence(conn)
-            expired = catalog.in_state(conn, SegmentState.EXPIRED, limit=100_000)
-            return next((one for one in expired if _is_past_undo(one, sweep.order, now_ms)), None)
-
-        segment = await sweep.db.write(ripe)
+        segment = await self._next(sweep)
         if segment is None:
-            return 0
-        await asyncio.to_thread(self._storage.delete, segment.location)
-        gone = segment.row_count - segment.skipped
+            return Done()
 
-        def drop(conn: Connection) -> None:
-            sweep.fence(conn)
-            catalog.dropped(conn, segment.id)
-            sweep.count(conn, removed=gone, bytes=segment.bytes)
+        def act(conn: Connection) -> int:
+            now_ms = sweep.fence(conn)
+            found = catalog.find(conn, segment.id)
+            if found is None or not (_is_over(found, sweep.order, now_ms) or _is_past_undo(found, sweep.order, now_ms)):
+                return 0
+            return _hide(conn, sweep, found, now_ms) if found.state == SegmentState.LIVE else _give_up(conn, sweep, found, now_ms)
 
-        await sweep.db.write(drop)
-        _log.info("a segment of the archive is gone", segment=segment.id, rule=segment.rule, jobs=gone)
-        return gone
+        changed = await sweep.db.write(act)
+        return Done(examined=changed, changed=changed, more=True)
+
+    async def _next(self, sweep: SweepContext) -> Segment | None:
+        def over(conn: Connection) -> list[Segment]:
+            now_ms = sweep.fence(conn)
+            live = catalog.in_state(conn, SegmentState.LIVE, limit=_ALL)
+            gone = catalog.in_state(conn, SegmentState.EXPIRED, limit=_ALL)
+            past = [one for one in gone if _is_past_undo(one, sweep.order, now_ms)]
+            return [one for one in live if _is_over(one, sweep.order, now_ms)] + past
+
+        for segment in await sweep.db.write(over, durable=False):
+            if not await self._is_held(sweep, segment):
+                return segment
+        return None
+
+    async def _is_held(self, sweep: SweepContext, segment: Segment) -> bool:
+        """Whether a selector holds one of its jobs; the file is asked only if the catalogue cannot rule it out."""
+        selectors = tuple(one for one in sweep.order.selectors if _may_hold(segment, one))
+        if not selectors:
+            return False
+        key = (segment.id, selectors)
+        if key not in self._held:
+            await claim(sweep.db, self._storage)
+            absent = await sweep.db.read(lambda conn: catalog.absent_from(conn, segment.id))
+            self._held[key] = await asyncio.to_thread(self._holds, segment, selectors, set(absent))
+            if self._held[key]:
+                _log.info("a segment outlives its time: a hold is on some of its jobs", segment=segment.id, rule=segment.rule)
+        return self._held[key]
+
+    def _holds(self, segment: Segment, selectors: Sequence[Selector], absent: set[int]) -> bool:
+        with self._storage.reading([(segment.location, segment.sha256)]) as (file,):
+            shown = (_fact(row) for row in rows(file, _LOOKED_AT) if row["id"] not in absent)
+            return any(fits(one, selector.match) for one in shown for selector in selectors)
 
 
-class TidyWork:
-    """Drops the files of merged segments after a day, and those that the catalogue does not know after a week."""
+def reported(segments: Sequence[Segment], order: Order | None) -> Iterator[Segment]:
+    """Readable segments of rules that there are no longer."""
+    for one in segments:
+        if order is not None and one.state == SegmentState.LIVE and _rule(one, order) is None:
+            yield one
 
-    name = "archive tidying"
-    removes = False
 
-    def __init__(self, *, storage: Storage, codec: Codec, config: ArchiveConfig) -> None:
-        """The storage is used in threads."""
-        self._storage = storage
-        self._codec = codec
-        self._config = config
+def _hide(conn: Connection, sweep: SweepContext, segment: Segment, now_ms: int) -> int:
+    count = catalog.expire(conn, segment.id, now_ms)
+    sweep.count(conn, hidden=count)
+    _audit(conn, sweep, "hide", segment, count, 0, now_ms)
+    _log.info("a segment of the archive is hidden", segment=segment.id, rule=segment.rule, jobs=count)
+    return count
 
-    async def batch(self, sweep: SweepContext, limit: int) -> Done:  # noqa: ARG002  (files are few)
-        """All of it."""
-        now_ms = await sweep.db.write(sweep.fence, durable=False)
-        for segment in await sweep.db.read(lambda conn: catalog.in_state(conn, SegmentState.REPLACED)):
-            if (segment.expired_at or 0) + _READ_ON_MS <= now_ms:
-                await asyncio.to_thread(self._storage.delete, segment.location)
-                await sweep.db.write(lambda conn, number=segment.id: catalog.dropped(conn, number))  # type: ignore[misc]
-        known = await sweep.db.read(catalog.locations)
-        files = await asyncio.to_thread(lambda: list(self._storage.names()))
-        for file in files:
-            if file.name in known or file.changed_ms + _STRAY_FOR_MS > now_ms:
-                continue
-            _log.warning("a file that the archive's catalogue does not know is removed", file=file.name, bytes=file.bytes)
-            await asyncio.to_thread(self._storage.delete, file.name)
-        strays = sum(1 for file in files if file.name not in known and not file.name.startswith(TEMPORARY))
-        if strays:
-            _log.warning("the archive has files that its catalogue does not know; they go after a week", files=strays)
-        return Done()
+
+def _give_up(conn: Connection, sweep: SweepContext, segment: Segment, now_ms: int) -> int:
+    count = segment.row_count - len(catalog.absent_from(conn, segment.id))
+    catalog.dropping(conn, segment.id)
+    sweep.count(conn, removed=count, bytes=segment.bytes)
+    _audit(conn, sweep, "delete", segment, count, segment.bytes, now_ms)
+    _log.info("a segment of the archive is given up", segment=segment.id, rule=segment.rule, jobs=count)
+    return max(1, count)
+
+
+def _audit(conn: Connection, sweep: SweepContext, action: str, segment: Segment, count: int, freed: int, now_ms: int) -> None:
+    runs.audit(
+        conn,
+        {
+            "run_id": sweep.run_id, "rule": segment.rule, "action": action, "at": now_ms, "removed": count, "bytes": freed,
+            "policy_version": sweep.policy_version, "epoch": sweep.lease.epoch, "oldest_at": segment.min_created_at,
+            "newest_at": segment.max_created_at, "ids_digest": hashlib.sha256(segment.sha256.encode()).hexdigest(),
+        },
+    )  # fmt: skip
 
 
 def _rule(segment: Segment, order: Order) -> Rule | None:
@@ -115,11 +139,26 @@ def _rule(segment: Segment, order: Order) -> Rule | None:
 
 def _is_over(segment: Segment, order: Order, now_ms: int) -> bool:
     rule = _rule(segment, order)
-    return rule is not None and rule.ends is not None and segment.max_base_at + rule.ends.ms <= now_ms
+    live = segment.state == SegmentState.LIVE
+    return live and rule is not None and rule.ends is not None and segment.max_base_at + rule.ends.ms <= now_ms
 
 
 def _is_past_undo(segment: Segment, order: Order, now_ms: int) -> bool:
     rule = _rule(segment, order)
-    if rule is None or segment.expired_at is None:
+    if rule is None or segment.state != SegmentState.EXPIRED or segment.expired_at is None:
         return False
     return segment.expired_at + (rule.undo.ms if rule.undo else 0) <= now_ms
+
+
+def _may_hold(segment: Segment, selector: Selector) -> bool:
+    match = selector.match
+    asked = {"types": match.types, "states": match.states, "owners": match.owners, "tags": match.tags,
+             "applications": match.applications, "clusters": match.clusters}  # fmt: skip
+    known = segment.facets
+    return all(not wanted or name not in known or set(wanted) & set(known[name]) for name, wanted in asked.items())
+
+
+def _fact(row: dict[str, Any]) -> JobRow:
+    values = {name: row[name] for name in _LOOKED_AT}
+    values |= {"labels": json.loads(row["labels"]) if row["labels"] else {}, "clusters": tuple(row["clusters"])}
+    return JobRow(**values, base_at=None, held=0, tier=int(Tier.ARCHIVE), part_count=0, class_id=0)

@@ -7,22 +7,23 @@ import hashlib
 import importlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from darner.core.errors import DarnerError, InvalidInputError, StorageFullError, UnavailableError
+from darner.core.errors import DarnerError, UnavailableError
 from darner.core.job import Tier
 from darner.history.record import JobRecord
 from darner.history.rows import FOLDED, blob_of, checked, record_from
+from darner.retention.archive.storage import told
 
 FORMAT = 1
 ROW_GROUP = 20_000
 _LEVEL = 3
-_FULL = {27, 28, 122}  # EFBIG, ENOSPC, EDQUOT
+_AT_ONCE = 2_000
 _OWN = frozenset({"uuid", "summary", "error"})
 # Columns of the job's row: those that a search filters by, and those that it shows.
 COLUMNS = (
@@ -32,6 +33,7 @@ COLUMNS = (
 _KEPT = frozenset(COLUMNS) | frozenset(FOLDED)
 _UNIQUE = frozenset({"id", "uuid", "summary"})
 _FEW = 64
+_FACETS = (("types", "type"), ("states", "state"), ("owners", "owner"), ("tags", "tag"), ("applications", "application"))
 _NUMBERS = frozenset({"id", "importance", "created_at", "finished_at", "base_at", "held"})
 
 
@@ -52,12 +54,12 @@ class Facts:
 
 
 def library(name: str) -> Any:  # noqa: ANN401  (a module without types)
-    """A library of the extra. InvalidInputError says how to get it."""
+    """A library of the extra. UnavailableError says how to get it; jobs wait in the tier before meanwhile."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            "The archive needs its libraries: `pip install darner[archive]`.", field="retention.archive.url"
+        raise UnavailableError(
+            f"The archive needs {name}: install `darner[archive]` and start Darner again. Jobs wait in the warm tier until then."
         ) from error
 
 
@@ -89,18 +91,25 @@ class Writer:
         if len(self._rows) >= ROW_GROUP:
             self._flush()
 
+    def copy(self, row: dict[str, Any]) -> None:
+        """A row of another segment (`rows`), as it is."""
+        self._tally.add(record_of(row))
+        self._rows.append(row)
+        if len(self._rows) >= ROW_GROUP:
+            self._flush()
+
     def _flush(self) -> None:
         if not self._rows:
             return
         columns = [self._arrow.array([row[field.name] for row in self._rows], type=field.type) for field in self._schema]
         self._rows = []
-        with _told(self._file):
+        with told(self._file.parent):
             self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP)
 
     def close(self) -> Facts:
         """Finish the file; its facts, but what only the finished file tells."""
         self._flush()
-        with _told(self._file):
+        with told(self._file.parent):
             self._writer.close()
         return self._tally.facts()
 
@@ -110,47 +119,69 @@ class Writer:
             self._writer.close()
 
 
-def verify(file: Path, written: Facts) -> Facts:
-    """Read a segment back. The facts, complete; DarnerError if it does not hold what was put in."""
-    tally = _Tally()
-    for record in read(file):
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job of a segment as it was when it was read; a row of the database that differs is not what was archived.
+
+    `last_event`: the id of the timeline's last line.
+    """
+
+    id: int
+    state: str
+    finished_at: int
+    last_event: int
+
+
+def verify(file: Path, written: Facts) -> tuple[Facts, list[Entry]]:
+    """Read a segment back: its facts, now complete, and its jobs. DarnerError if it does not hold what was put in."""
+    tally, entries = _Tally(), []
+    for row in rows(file):
+        record = record_of(row)
         tally.add(record)
+        entries.append(_entry(record))
     found = tally.facts()
     if (found.rows, found.digest) != (written.rows, written.digest):
         raise DarnerError(f"The archive's file {file.name} does not read back as it was written; it is written anew.")
     found.sha256, found.bytes = file_digest(file), file.stat().st_size
-    return found
+    return found, entries
 
 
-def read(file: Path, *, batch: int = 2_000) -> Iterator[JobRecord]:
+def entries_of(file: Path) -> list[Entry]:
+    """The jobs of a segment, in its order, which never changes."""
+    return [_entry(record_of(row)) for row in rows(file)]
+
+
+def read(file: Path) -> Iterator[JobRecord]:
     """The records of a segment, in its order."""
+    return (record_of(row) for row in rows(file))
+
+
+def rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a segment, in its order; all columns, or some."""
     parquet = library("pyarrow.parquet")
     try:
         with parquet.ParquetFile(file) as opened:
-            for group in opened.iter_batches(batch_size=batch):
-                for row in group.to_pylist():
-                    yield record_of(row)
+            for group in opened.iter_batches(batch_size=_AT_ONCE, columns=None if columns is None else list(columns)):
+                yield from group.to_pylist()
     except (OSError, ValueError) as error:
         raise DarnerError(f"The archive's file {file.name} cannot be read: {error}.") from error
 
 
-def ids_of(file: Path) -> list[tuple[int, int]]:
-    """(id, finished_at) of each job."""
-    parquet = library("pyarrow.parquet")
-    try:
-        table = parquet.read_table(file, columns=["id", "finished_at"])
-    except (OSError, ValueError) as error:
-        raise DarnerError(f"The archive's file {file.name} cannot be read: {error}.") from error
-    return list(zip(table["id"].to_pylist(), table["finished_at"].to_pylist(), strict=True))
+def _entry(record: JobRecord) -> Entry:
+    last = max((int(event["id"]) for event in record.events), default=0)
+    return Entry(record.id, str(record.job["state"]), int(record.job["finished_at"] or 0), last)
 
 
 def record_of(row: dict[str, Any]) -> JobRecord:
-    """A record from a row of a segment."""
-    body = checked(orjson.loads(row["body"]))
-    job = {name: row[name] for name in COLUMNS}
-    job |= {"tier": int(Tier.ARCHIVE), "class": 0, "idempotency_key": None}
-    body["j"] = {**body["j"], **{name: row[name] for name in _OWN if row[name]}}
-    return record_from(job, tuple(row["clusters"]), body, ())
+    """A record from a row of a segment. DarnerError for one that is damaged, or of a later version."""
+    try:
+        body = checked(orjson.loads(row["body"]))
+        job = {name: row[name] for name in COLUMNS}
+        job |= {"tier": int(Tier.ARCHIVE), "class": 0, "idempotency_key": None}
+        body["j"] = {**body["j"], **{name: row[name] for name in _OWN if row[name]}}
+        return record_from(job, tuple(row["clusters"]), body, ())
+    except (ValueError, KeyError, TypeError) as error:
+        raise DarnerError(f"Job {row.get('id')} in the archive is damaged: {type(error).__name__}.") from error
 
 
 def digest_of(record: JobRecord) -> int:
@@ -179,17 +210,6 @@ def _row(record: JobRecord) -> dict[str, Any]:
     return {**row, "clusters": list(record.clusters), "body": blob_of(record, omit=_OWN).decode()}
 
 
-@contextmanager
-def _told(file: Path) -> Iterator[None]:
-    """A failing disk is told as one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFullError(f"There is no room for the archive's file {file.name}; its jobs stay where they are.") from error
-        raise UnavailableError(f"The archive's file {file.name} cannot be written: {error}.") from error
-
-
 class _Tally:
     """Facts of the records that went by."""
 
@@ -198,14 +218,14 @@ class _Tally:
         self._created: list[int] = []
         self._base = 0
         self._sum = 0
-        self._seen: dict[str, set[Any]] = {"types": set(), "states": set(), "owners": set(), "clusters": set(), "tags": set()}
+        self._seen: dict[str, set[Any]] = {name: set() for name, _ in (*_FACETS, ("clusters", ""))}
 
     def add(self, record: JobRecord) -> None:
         self._ids.append(record.id)
         self._created.append(int(record.job["created_at"]))
         self._base = max(self._base, int(record.job["base_at"] or 0))
         self._sum = (self._sum + digest_of(record)) % 2**64
-        for name, value in (("types", "type"), ("states", "state"), ("owners", "owner"), ("tags", "tag")):
+        for name, value in _FACETS:
             self._seen[name].add(record.job[value])
         self._seen["clusters"].update(record.clusters)
 
