@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from darner.core.errors import DarnerError
+from darner.core.errors import ConflictError, DarnerError
 from darner.db import Database
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
@@ -119,7 +119,14 @@ class RetentionEngine(SweepDesk):
     async def _sweep_by_clock(self) -> None:
         if (await self._db.read(lambda conn: marks.mark(conn, "paused"))).get("paused"):
             return
-        started = await self._start(Ask(trigger=runs.SCHEDULE, by_clock=True))
+        try:
+            started = await self._start(Ask(trigger=runs.SCHEDULE, by_clock=True))
+        except ConflictError:
+            raise
+        except DarnerError as error:
+            failure = error.message
+            await self._db.write(lambda conn: runs.tell_failure(conn, holder=self._holder, error=failure))
+            raise
         if started is not None:
             await asyncio.shield(started[1])
 

@@ -15,6 +15,7 @@ from darner.core.errors import DarnerError, UnavailableError
 from darner.db import Database
 from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
+from darner.db.tables.retention import retention_hold
 from darner.retention.config import SweepConfig
 from darner.retention.ports import RetentionParts
 from darner.retention.sql.marks import set_mark
@@ -216,3 +217,23 @@ async def test_a_mark_that_is_wrong_does_not_stop_the_sweeper_for_ever(history: 
     history.db.write_sync(lambda conn: set_mark(conn, "settled", {}, by="tester"))
     history.add("SUCCEEDED", ended_h=9)
     assert (await sweep(history.db)).removed == 1
+
+
+async def test_a_sweep_that_cannot_begin_is_in_the_history_once(history: History) -> None:
+    await seeded(history.db)
+    broken = insert(retention_hold).values(selector='{"of a later version": 1}', reason="x", created_at=1)
+    history.db.write_sync(lambda conn: conn.execute(broken))
+    key = history.add("SUCCEEDED", ended_h=9)
+    clock = VirtualClock()
+    async with engine_of(history.db, clock=clock) as engine:
+        async with asyncio.timeout(60):
+            while (await engine.runs())[0].state != "FAILED":
+                await clock.advance(30)
+                await asyncio.sleep(0.002)
+        for _ in range(30):
+            await clock.advance(30)
+            await asyncio.sleep(0.002)
+        latest, before = await engine.runs()
+        assert "of a later version" in latest.error
+        assert (latest.trigger, before.state) == ("schedule", "DONE")
+        assert history.left() == [key]

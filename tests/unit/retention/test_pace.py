@@ -52,7 +52,16 @@ def test_a_fourth_trouble_in_a_row_gives_up() -> None:
 
 def test_half_of_the_time_and_a_quarter_while_others_are_slow() -> None:
     duty = Duty()
-    assert duty.rest_s(0.02, None) == 0.02
-    assert duty.rest_s(0.02, 0.005) == 0.02
-    assert duty.rest_s(0.02, 0.0101) == 0.06
-    assert duty.rest_s(0.02, 0.006) == 0.02
+    assert duty.rest_s(0.02, 0.0, 0.006) == 0.02
+    assert duty.rest_s(0.02, 0.0, 0.0121) == 0.06
+    assert duty.rest_s(0.02, 0.0, 0.007) == 0.02
+
+
+def test_long_waits_for_locks_are_taken_for_slow_writes_of_others() -> None:
+    duty = Duty()
+    for _ in range(20):
+        assert duty.rest_s(0.02, 0.0005) == 0.02
+    assert [duty.rest_s(0.02, 0.02) for _ in range(3)] == [0.02, 0.06, 0.06]
+    for _ in range(20):
+        duty.rest_s(0.02, 0.0005)
+    assert duty.rest_s(0.02, 0.0005) == 0.02

@@ -131,6 +131,17 @@ def drop_empty_before(conn: Connection, run_id: int) -> None:
         conn.execute(delete(retention_run).where(retention_run.c.id == latest[1][0]))
 
 
+def tell_failure(conn: Connection, *, holder: str, error: str) -> None:
+    """A sweep by the clock that could not even begin. Told once, not each time that it happens again."""
+    told = error[:_ERROR_LIMIT]
+    last = select(retention_run.c.trigger, retention_run.c.error).order_by(retention_run.c.id.desc()).limit(1)
+    if conn.execute(last).one_or_none() == (SCHEDULE, told):
+        return
+    now = db_now_ms(conn)
+    values = {"trigger": SCHEDULE, "holder": holder, "epoch": 0, "state": RunState.FAILED, "error": told}
+    conn.execute(insert(retention_run).values(**values, started_at=now, finished_at=now))
+
+
 def drop_repeated(conn: Connection, run_id: int) -> bool:
     """If a sweep by the clock is held for the reason of the one before, the history keeps the earlier; whether that is so."""
     of = (retention_run.c.id, retention_run.c.trigger, retention_run.c.state, retention_run.c.policy_version)

@@ -34,7 +34,7 @@ class ClassifyWork:
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """Sort at most `limit` jobs in one transaction."""
-        began = time.monotonic()
+        asked = began = time.monotonic()
         sorting = Sorting(
             order=sweep.order,
             ids=sweep.classes,
@@ -57,7 +57,7 @@ class ClassifyWork:
         if done.cursor is None:
             return Done(held_s=held_s)
         self._cursor = done.cursor
-        return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s)
+        return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s, waited_s=began - asked)
 
 
 def classify_works(stale: Sequence[int], there: Mapping[Place, int], parts: RetentionParts) -> list[ClassifyWork]:

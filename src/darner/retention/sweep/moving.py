@@ -38,7 +38,7 @@ class MoveWork:
         class_id = sweep.classes.get(self._class)
         if class_id is None:
             return Done()
-        began = time.monotonic()
+        asked = began = time.monotonic()
 
         def step(conn: Connection) -> Batch:
             nonlocal began
@@ -50,7 +50,9 @@ class MoveWork:
         if done.cursor is None:
             return Done(examined=done.examined, held_s=held_s)
         self._cursor = done.cursor
-        return Done(examined=done.examined, changed=done.changed, bytes=done.bytes, more=True, held_s=held_s)
+        return Done(
+            examined=done.examined, changed=done.changed, bytes=done.bytes, more=True, held_s=held_s, waited_s=began - asked
+        )
 
 
 class MovesWork:

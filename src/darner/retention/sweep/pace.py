@@ -7,6 +7,10 @@ from darner.retention.config import SweepConfig
 _TROUBLE_LIMIT = 3
 _RESTS_S = (0.1, 0.5, 2.0)
 _SLOW_FACTOR = 2.0
+# Waiting less than that is no sign of anything.
+_NEVER_SLOW_S = 0.005
+# The weight of the newest of several measurements.
+_NEW = 0.2
 
 
 class Pace:
@@ -37,15 +41,19 @@ class Pace:
 
 @dataclass(slots=True)
 class Duty:
-    """The share of time spent working: half, or a quarter while the writes of others take twice as long as they used to."""
+    """The share of time spent working: half, or a quarter while writes take twice as long as they used to.
+
+    Without a measure of others' writes (`latency_s`) it goes by how long the sweeper's own batches wait for their locks.
+    """
 
     usual_s: float | None = None
+    waits_s: float = 0.0
 
-    def rest_s(self, held_s: float, latency_s: float | None) -> float:
-        """How long to rest after a batch; `latency_s`: how long writes of others take now, if that is known."""
-        if latency_s is None:
-            return held_s
-        slow = self.usual_s is not None and latency_s > self.usual_s * _SLOW_FACTOR
+    def rest_s(self, held_s: float, waited_s: float, latency_s: float | None = None) -> float:
+        """How long to rest after a batch that waited for its locks and held them for so long."""
+        self.waits_s = self.waits_s * (1 - _NEW) + waited_s * _NEW
+        now_s = self.waits_s if latency_s is None else latency_s
+        slow = self.usual_s is not None and now_s > max(self.usual_s * _SLOW_FACTOR, _NEVER_SLOW_S)
         if not slow:
-            self.usual_s = latency_s if self.usual_s is None else min(latency_s, self.usual_s * 0.9 + latency_s * 0.1)
+            self.usual_s = now_s if self.usual_s is None else min(now_s, self.usual_s * 0.9 + now_s * 0.1)
         return held_s * (3 if slow else 1)

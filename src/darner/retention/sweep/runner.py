@@ -123,7 +123,7 @@ class Runner:
             await self._db.checkpoint()
             await self._wait_for_replicas()
         latency_s = self._parts.write_latency_s() if self._parts.write_latency_s else None
-        await self.breathe(max(self._duty.rest_s(done.held_s, latency_s), self._config.min_pause_s))
+        await self.breathe(max(self._duty.rest_s(done.held_s, done.waited_s, latency_s), self._config.min_pause_s))
 
     async def _wait_for_replicas(self) -> None:
         """Where this server can say how far copies are behind: wait until they are not, but not for ever."""

@@ -13,13 +13,17 @@ from darner.retention.sql.facts import JobRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What one batch did. `more`: whether another may find something. `held_s`: how long it held locks (it paces the next)."""
+    """What one batch did. `more`: whether another may find something. `held_s`: how long it held locks (it paces the next).
+
+    `waited_s`: how long it waited for them, which tells how busy others are.
+    """
 
     examined: int = 0
     changed: int = 0
     bytes: int = 0
     more: bool = False
     held_s: float = 0.0
+    waited_s: float = 0.0
 
 
 class SweepContext(Protocol):
