@@ -40,6 +40,7 @@ _log = get_logger("retention")
 _SEEN_EVERY_MS = 10 * 60_000
 _REASON_LIMIT = 1024
 _LEAST_PAGES = 64
+_BREATH_S = 1.0
 
 
 class Growth:
@@ -251,16 +252,24 @@ class Growth:
             for one in waiting:
                 one.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+        if self._hurry.is_set():
+            await self._clock.sleep(min(_BREATH_S, seconds))  # a disk that stays full reports that often
         self._hurry.clear()
 
     async def _make_room(self) -> None:
-        """After a write found the disk full: sweep what is due, and give its room back."""
+        """After a write found the disk full: sweep what is due, and give its room back.
+
+        The log comes first: it holds pages for which the file has to grow, and only when they are written it can be used anew.
+        """
+        with contextlib.suppress(DarnerError):
+            await self._db.checkpoint()
         with contextlib.suppress(DarnerError):
             if self.on_full is not None:
                 await self.on_full()
         with contextlib.suppress(DarnerError):
             await self.give_back()
-        await self._db.checkpoint()
+        with contextlib.suppress(DarnerError):
+            await self._db.checkpoint()
 
     def _is_full(self) -> bool:
         return self._full_at is not None and self._clock.monotonic() - self._full_at < self._config.full_s

@@ -1,7 +1,8 @@
 """A file that only holds room, given up when the disk is full, so that what frees room can still be written.
 
 Deletes need a log before they free anything; on a full disk they cannot even begin (spec/retention.md, 5.7). So some room is kept
-back while there is plenty, and made again when there is. Managers that share a data directory share the file.
+back while there is plenty, and made again when there is. It must be larger than what SQLite's log may hold before the file has to
+grow (1,000 pages of 16 KiB), or the log could never be emptied. Managers that share a data directory share the file.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from darner.kit.log import get_logger
 _log = get_logger("retention")
 NAME = "reserve.bin"
 # It is only made where it is a small part of what is free.
-_ROOM_FACTOR = 8
+_ROOM_FACTOR = 4
 
 
 class Reserve:
