@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from darner.client.answers import Json, objects, one_object
+from darner.client.retention import RetentionRest
 from darner.core.errors import (
     ConflictError,
     DarnerError,
@@ -49,7 +51,6 @@ ERROR_OF_STATUS: Mapping[int, type[DarnerError]] = {
     504: TimedOutError,
     507: StorageFullError,
 }
-Json = dict[str, Any]
 
 
 class ManagerRest:  # size: one method per question; each is a line or two
@@ -74,6 +75,7 @@ class ManagerRest:  # size: one method per question; each is a line or two
         self._http = httpx.AsyncClient(
             base_url=self.base_url, headers=headers, timeout=timeout, trust_env=not _is_loopback(url.host), follow_redirects=False
         )
+        self.retention = RetentionRest(self._ask)
 
     async def close(self) -> None:
         """End all connections."""
@@ -91,15 +93,15 @@ class ManagerRest:  # size: one method per question; each is a line or two
     async def create_job(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
         """Create a job from upstream's envelope; the job as it is then."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return _object(await self._ask("POST", "/api/v1/jobs", body=body, headers=headers))
+        return one_object(await self._ask("POST", "/api/v1/jobs", body=body, headers=headers))
 
     async def list_jobs(self, **filters: Any) -> list[Json]:  # noqa: ANN401
         """A page of jobs, newest first; filters as in `GET /api/v1/jobs`."""
-        return _objects(await self._ask("GET", "/api/v1/jobs", query=filters))
+        return objects(await self._ask("GET", "/api/v1/jobs", query=filters))
 
     async def job(self, job_id: int) -> Json:
         """One job."""
-        return _object(await self._ask("GET", f"/api/v1/jobs/{job_id}"))
+        return one_object(await self._ask("GET", f"/api/v1/jobs/{job_id}"))
 
     async def job_parts(self, job_id: int) -> list[Json]:
         """All parts of a job, with their hosts."""
@@ -111,19 +113,19 @@ class ManagerRest:  # size: one method per question; each is a line or two
 
     async def cancel_job(self, job_id: int) -> Json:
         """Ask to stop a job."""
-        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:cancel"))
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:cancel"))
 
     async def retry_job(self, job_id: int) -> Json:
         """A new job like an ended one."""
-        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:retry"))
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:retry"))
 
     async def hold_job(self, job_id: int, reason: str) -> Json:
         """Keep a job's record."""
-        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:hold", body={"reason": reason}))
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:hold", body={"reason": reason}))
 
     async def release_job(self, job_id: int) -> Json:
         """Give a job's record back to the policy."""
-        return _object(await self._ask("POST", f"/api/v1/jobs/{job_id}:release"))
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:release"))
 
     async def delete_job(self, job_id: int) -> None:
         """Remove the record of an ended job."""
@@ -147,36 +149,6 @@ class ManagerRest:  # size: one method per question; each is a line or two
                     raise
             await asyncio.sleep(next(waits))
 
-    # Retention.
-
-    async def retention_policy(self) -> Json:
-        """The policy in force."""
-        return _object(await self._ask("GET", "/api/v1/retention/policy"))
-
-    async def set_retention_policy(self, keep: str, reason: str = "") -> Json:
-        """Keep records of ended jobs that long."""
-        return _object(await self._ask("PUT", "/api/v1/retention/policy", body={"keep": keep, "reason": reason}))
-
-    async def retention_history(self) -> list[Json]:
-        """All versions of the policy, newest first."""
-        return _objects(await self._ask("GET", "/api/v1/retention/policy/history"))
-
-    async def pause_retention(self, *, paused: bool) -> Json:
-        """No sweep by the clock until resumed; or let it sweep again."""
-        return _object(await self._ask("POST", f"/api/v1/retention/{'pause' if paused else 'resume'}"))
-
-    async def retention_status(self) -> Json:
-        """What the sweeper does and did."""
-        return _object(await self._ask("GET", "/api/v1/retention/status"))
-
-    async def run_retention(self, *, dry_run: bool = False) -> Json:
-        """Sweep now."""
-        return _object(await self._ask("POST", "/api/v1/retention/runs", body={"dry_run": dry_run}))
-
-    async def import_retention(self, manager_yaml: Json) -> Json:
-        """Make what an upstream manager.yaml says about retention the policy."""
-        return _object(await self._ask("POST", "/api/v1/retention/policies:import", body={"manager_yaml": manager_yaml}))
-
     # Fleet and tokens.
 
     async def fleet(self) -> Json:
@@ -187,11 +159,11 @@ class ManagerRest:  # size: one method per question; each is a line or two
     async def create_token(self, name: str, scopes: Sequence[str], expires: str | None = None) -> Json:
         """A new token; the answer is the only one that holds its text."""
         body = {"name": name, "scopes": list(scopes), "expires": expires}
-        return _object(await self._ask("POST", "/api/v1/personal-access-tokens", body=body))
+        return one_object(await self._ask("POST", "/api/v1/personal-access-tokens", body=body))
 
     async def tokens(self) -> list[Json]:
         """All tokens, without their texts."""
-        return _objects(await self._ask("GET", "/api/v1/personal-access-tokens"))
+        return objects(await self._ask("GET", "/api/v1/personal-access-tokens"))
 
     async def revoke_token(self, token_id: int) -> None:
         """From now on the token is refused."""
@@ -202,7 +174,7 @@ class ManagerRest:  # size: one method per question; each is a line or two
     async def lease(self, *, worker: str, cluster_id: int, limit: int) -> list[PartOrder]:
         """Take up to `limit` parts; waits up to LEASE_WAIT_S for one."""
         body = {"worker": worker, "cluster_id": cluster_id, "max": limit, "wait_s": LEASE_WAIT_S}
-        answer = _object(await self._ask("POST", "/api/v1/worker/leases", body=body, timeout_s=LEASE_WAIT_S + READ_TIMEOUT_S))
+        answer = one_object(await self._ask("POST", "/api/v1/worker/leases", body=body, timeout_s=LEASE_WAIT_S + READ_TIMEOUT_S))
         return [order_from_json(order) for order in answer.get("leases", [])]
 
     async def progress(self, lease_id: str, report: WorkReport) -> Verdict:
@@ -218,14 +190,14 @@ class ManagerRest:  # size: one method per question; each is a line or two
         await self._ask("PUT", "/api/v1/worker/hosts", body={"cluster_id": cluster_id, "hosts": [asdict(host) for host in hosts]})
 
     async def _report(self, lease_id: str, how: str, report: WorkReport) -> Verdict:
-        answer = _object(await self._ask("POST", f"/api/v1/worker/leases/{lease_id}/{how}", body=report_to_json(report)))
+        answer = one_object(await self._ask("POST", f"/api/v1/worker/leases/{lease_id}/{how}", body=report_to_json(report)))
         return Verdict(accepted=bool(answer.get("accepted")), cancel=bool(answer.get("cancel")))
 
     async def _all(self, path: str, *, limit: int = 1000) -> list[Json]:
         found: list[Json] = []
         while True:
             query = {"limit": limit, "after_id": found[-1]["id"] if found else 0}
-            page = _objects(await self._ask("GET", path, query=query))
+            page = objects(await self._ask("GET", path, query=query))
             found += page
             if len(page) < limit:
                 return found
@@ -234,7 +206,7 @@ class ManagerRest:  # size: one method per question; each is a line or two
         found: list[Json] = []
         while True:
             query = {"page": len(found) // per_page + 1, "per_page": per_page}
-            page = _objects(await self._ask("GET", path, query=query))
+            page = objects(await self._ask("GET", path, query=query))
             found += page
             if len(page) < per_page:
                 return found
@@ -284,7 +256,7 @@ class ManagerRest:  # size: one method per question; each is a line or two
                     if name == "event":
                         kind = value
                     elif name == "data":
-                        yield kind, _object(json.loads(value))
+                        yield kind, one_object(json.loads(value))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -301,18 +273,6 @@ def error_of(response: httpx.Response) -> DarnerError:
     fields = body.get("errors")
     field = fields[0].get("field") if isinstance(fields, list) and fields and isinstance(fields[0], dict) else None
     return ERROR_OF_STATUS.get(response.status_code, DarnerError)(message, field=field if isinstance(field, str) else None)
-
-
-def _object(value: Any) -> Json:  # noqa: ANN401
-    if not isinstance(value, dict):
-        raise UnavailableError("the manager answered with something that is not an object")
-    return value
-
-
-def _objects(value: Any) -> list[Json]:  # noqa: ANN401
-    if not isinstance(value, list):
-        raise UnavailableError("the manager answered with something that is not a list")
-    return [_object(item) for item in value]
 
 
 def _is_loopback(host: str) -> bool:

@@ -138,7 +138,7 @@ def _apply(context: typer.Context, given: dict[str, Any]) -> int:
     from darner.app.cli.api import ask
 
     sections: dict[str, Any] = {name: given[name] for name in ("job", "audit") if name in given}
-    made = ask(context, lambda api: api.import_retention(sections))
+    made = ask(context, lambda api: api.retention.import_policy(sections))
     return int(made["version"])
 
 

@@ -1,21 +1,27 @@
 """`darner jobs`: the history, hot and archived alike, and what can be done with a job."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from darner.app.cli import complete
 from darner.app.cli.api import ask
 from darner.app.cli.output import ago, get_path, moment, print_json, say, table
 from darner.app.cli.progress import ProgressLine
 from darner.app.cli.run import FAILED, Interrupted, UsageProblem, complain
-from darner.core.errors import DarnerError
-from darner.core.job import END_STATES, DetailState, State
+from darner.core.errors import DarnerError, NotFoundError
+from darner.core.job import END_STATES, DetailState, State, Tier
 from darner.kit.units import format_duration, format_size, parse_duration
 
 if TYPE_CHECKING:
     from darner.client.rest import ManagerRest
+
+
+# What a move to a tier is called.
+NEXT = {Tier.WARM.word: "compressed", Tier.ARCHIVE.word: "archived", Tier.DELETED.word: "deleted"}
 
 
 def parse_id(text: str) -> int:
@@ -31,15 +37,22 @@ JobId = Annotated[int, typer.Argument(metavar="ID", parser=parse_id)]
 def register(root: typer.Typer) -> None:
     """Add the subcommands."""
     app = typer.Typer(help="Job history, and what can be done with a job.", no_args_is_help=True)
-    for command in (ls, show, watch, cancel, retry, hold, release, rm):
+    for command in (ls, show, watch, cancel, retry, hold, release, rm, restore):
         app.command(command.__name__)(command)
     root.add_typer(app, name="jobs")
 
 
 def ls(
     context: typer.Context,
-    state: Annotated[list[str] | None, typer.Option(help="PENDING, SUCCESS, FAILURE, or a detail state; repeatable.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Job type, like preheat.")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="PENDING, SUCCESS, FAILURE, or a detail state; repeatable.", autocompletion=complete.states),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Job type, like preheat.", autocompletion=complete.types)] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(complete.TIERS)}; repeatable; default: all but deleted.", autocompletion=complete.tiers),
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Only jobs made within this time, like 24h.")] = None,
     text: Annotated[str | None, typer.Option(help="Only jobs with this text in what they are about, or in their error.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
@@ -47,6 +60,7 @@ def ls(
     """List jobs, newest first."""
     filters: dict[str, Any] = {"per_page": limit, "type": kind, "text": text}
     filters |= split_states(state or [])
+    filters["tier"] = [known_tier(word) for word in tier or []]
     if since:
         filters["since"] = since
         _seconds(since)
@@ -55,23 +69,7 @@ def ls(
         for job in jobs:
             print_json(job)
         return
-    now = time.time()
-    table(
-        ("ID", "TYPE", "STATE", "DETAIL", "CREATED", "TOOK", "FORGOTTEN", "WHAT"),
-        [
-            (
-                job["id"],
-                job["type"],
-                job["state"],
-                job["detail_state"],
-                ago(job["created_at"], now),
-                took(job),
-                forgotten(job, now),
-                job.get("summary") or "",
-            )
-            for job in jobs
-        ],
-    )
+    print_jobs(jobs)
 
 
 def show(
@@ -119,9 +117,20 @@ def retry(context: typer.Context, job_id: JobId) -> None:
     watch(context, job["id"])
 
 
-def hold(context: typer.Context, job_id: JobId, reason: Annotated[str, typer.Option(help="Why it must be kept.")]) -> None:
+def hold(
+    context: typer.Context,
+    job_id: JobId,
+    reason: Annotated[str, typer.Option(help="Why it must be kept.")],
+    until: Annotated[str | None, typer.Option(help="Released by itself after 30d, or at a time like 2027-01-31T00:00:00Z.")] = None,
+) -> None:
     """Keep a job's record until it is released."""
-    _one(context, ask(context, lambda api: api.hold_job(job_id, reason)), f"job {job_id} is held: {reason}")
+    if until is None:
+        _one(context, ask(context, lambda api: api.hold_job(job_id, reason)), f"job {job_id} is held: {reason}")
+        return
+    from darner.app.cli.retention.holds import add_hold, until_words
+
+    made = add_hold(context, reason=reason, until=until, job_id=job_id)
+    _one(context, made, f"job {job_id} is held {until_words(made)}: {reason}")
 
 
 def release(context: typer.Context, job_id: JobId) -> None:
@@ -130,11 +139,30 @@ def release(context: typer.Context, job_id: JobId) -> None:
 
 
 def rm(context: typer.Context, job_id: JobId) -> None:
-    """Remove the record of an ended job now."""
-    if not context.obj.yes and not confirm(f"Remove the record of job {job_id} for good?"):
+    """Remove the record of an ended job; for a while it can be restored."""
+    if not context.obj.yes and not confirm(f"Remove the record of job {job_id}?"):
         raise DarnerError("not removed: a confirmation is needed; answer yes, or give --yes")
-    ask(context, lambda api: api.delete_job(job_id))
-    _one(context, {"removed": job_id}, f"removed job {job_id}")
+
+    async def question(api: "ManagerRest") -> dict[str, Any] | None:
+        await api.delete_job(job_id)
+        try:
+            return await api.job(job_id)
+        except NotFoundError:
+            return None
+
+    left = ask(context, question)
+    until = get_path(left or {}, "retention", "moves_at", default=None)
+    said = f"removed job {job_id}"
+    if left is not None:
+        said += f"; until {moment(until)} it can be restored: darner jobs restore {job_id}" if until else "; it can be restored"
+    _one(context, {"removed": job_id, "restorable_until": until}, said)
+
+
+def restore(context: typer.Context, job_id: JobId) -> None:
+    """Bring a removed or archived job's record back; it is held from then on."""
+    from darner.app.cli.retention.holds import print_restored
+
+    print_restored(context, job_id, ask(context, lambda api: api.retention.restore(job_id)))
 
 
 def confirm(question: str) -> bool:
@@ -186,6 +214,27 @@ def print_outcome(job: Mapping[str, Any], seconds: float) -> None:
     say(f"{said}, {format_size(job.get('bytes_total') or 0)} in {count} part{'' if count == 1 else 's'}")
 
 
+def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Jobs for a person, in a table."""
+    now = time.time()
+    headings = ("ID", "TYPE", "STATE", "DETAIL", "CREATED", "TOOK", "TIER", "FORGOTTEN", "WHAT")
+    rows = [
+        (
+            job["id"],
+            job["type"],
+            job["state"],
+            job["detail_state"],
+            ago(job["created_at"], now),
+            took(job),
+            job.get("tier") or "-",
+            forgotten(job, now),
+            job.get("summary") or "",
+        )
+        for job in jobs
+    ]
+    table(headings, rows)
+
+
 def print_job(job: Mapping[str, Any]) -> None:
     """One job for a person."""
     now = time.time()
@@ -198,17 +247,36 @@ def print_job(job: Mapping[str, Any]) -> None:
         ("took", took(job)),
         ("parts", f"{job.get('part_done', 0)} of {job.get('part_count', 0)} done, {job.get('part_failed', 0)} failed"),
         ("bytes", f"{format_size(job.get('bytes_done') or 0)} of {format_size(job.get('bytes_total') or 0)}"),
-        ("forgotten", forgotten(job, now)),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted((job.get("labels") or {}).items()))),
+        ("importance", None if job.get("importance") == "normal" else job.get("importance")),
+        *_kept_lines(job, now),
     ]
     for name, value in lines:
         if value not in (None, "", "-"):
             say(f"  {name:10} {value}")
 
 
+def _kept_lines(job: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
+    """Which rule decides about a record, where it rests, what comes next, and when it is forgotten or why not."""
+    from darner.app.cli.retention.words import when
+
+    kept = job.get("retention")
+    if not isinstance(kept, Mapping):
+        return []
+    at, moves_at, following = kept.get("forgotten_at"), kept.get("moves_at"), kept.get("next_tier")
+    tier = str(kept.get("tier") or job.get("tier") or "-")
+    if moves_at:
+        tier += f", {NEXT.get(str(following), f'{following}') if following else 'gone for good'} {when(moves_at, now)}"
+    return [
+        ("rule", str(kept.get("rule") or "none fits")),
+        ("tier", tier),
+        ("forgotten", when(at, now) if at else "not as things are"),
+        ("why", str(kept.get("reason") or "-")),
+    ]
+
+
 def took(job: Mapping[str, Any]) -> str:
     """How long a job took, or has been running."""
-    from datetime import datetime
-
     if not job.get("created_at"):
         return "-"
     end = datetime.fromisoformat(job["finished_at"]).timestamp() if job.get("finished_at") else time.time()
@@ -216,11 +284,26 @@ def took(job: Mapping[str, Any]) -> str:
 
 
 def forgotten(job: Mapping[str, Any], now: float) -> str:
-    """When the record goes, or why it stays."""
-    at = get_path(job, "retention", "forgotten_at", default=None)
+    """When the record goes, in a few words, or what keeps it."""
+    kept = job.get("retention")
+    if not isinstance(kept, Mapping):
+        return "-"
+    at, moves_at = kept.get("forgotten_at"), kept.get("moves_at")
+    if kept.get("tier") == Tier.DELETED.word:
+        return f"gone {ago(moves_at, now)}" if moves_at else "deleted"
+    if job.get("held"):
+        return "held"
     if at:
-        return f"{ago(at, now)}"
-    return str(get_path(job, "retention", "reason", default="-"))
+        return ago(at, now) if datetime.fromisoformat(at).timestamp() > now else "with the next sweep"
+    return "-" if not job.get("finished_at") else "kept"
+
+
+def known_tier(text: str) -> str:
+    """A tier's word. Raises UsageProblem for anything else."""
+    word = text.lower()
+    if word not in complete.TIERS:
+        raise UsageProblem(f"--tier {text}: expected one of {', '.join(complete.TIERS)}")
+    return word
 
 
 def split_states(states: list[str]) -> dict[str, list[str]]:

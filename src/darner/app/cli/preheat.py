@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from darner.app.cli.api import ask
+from darner.app.cli.complete import IMPORTANCES, importances
 from darner.app.cli.get import check_url, parse_headers
 from darner.app.cli.jobs import follow, print_outcome, succeeded
 from darner.app.cli.output import print_json, say
 from darner.app.cli.run import FAILED, UsageProblem
 from darner.core.errors import InvalidInputError
-from darner.core.job import Scope
+from darner.core.job import Importance, Scope
 from darner.core.url import masked
 from darner.kit.units import parse_duration
 
@@ -47,6 +48,13 @@ def preheat(  # size: one parameter per flag
     cluster: Annotated[list[int] | None, typer.Option(help="Cluster id; repeatable; default: all.")] = None,
     tag: Annotated[str | None, typer.Option(help="Part of the tasks' identity.")] = None,
     application: Annotated[str | None, typer.Option(help="Part of the tasks' identity.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE of the job, for searches and retention rules; repeatable.")
+    ] = None,
+    importance: Annotated[
+        str,
+        typer.Option(help=f"How much it matters: {', '.join(IMPORTANCES)}; for retention rules.", autocompletion=importances),
+    ] = "normal",
     timeout: Annotated[str, typer.Option(help="Give the job up after this time.")] = "60m",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return at once.")] = False,
 ) -> None:
@@ -65,7 +73,7 @@ def preheat(  # size: one parameter per flag
         args["headers"] = dict(parse_headers(header))
     if password_stdin:
         args["password"] = _password(username)
-    body = {"type": "preheat", "args": args, "scheduler_cluster_ids": cluster or []}
+    body = {"type": "preheat", "args": args, "scheduler_cluster_ids": cluster or [], **_about(label or [], importance)}
     job = ask(context, lambda api: api.create_job(body))
     if no_wait:
         print_json(job) if context.obj.json else say(str(job["id"]))
@@ -78,6 +86,18 @@ def preheat(  # size: one parameter per flag
         print_outcome(ended, time.monotonic() - started)
     if not succeeded(ended):
         raise typer.Exit(FAILED)
+
+
+def _about(labels: list[str], importance: str) -> dict[str, Any]:
+    """What retention rules may match on; nothing where it is the default."""
+    if importance not in IMPORTANCES:
+        raise UsageProblem(f"--importance {importance}: expected one of {', '.join(IMPORTANCES)}")
+    pairs = [word.partition("=") for word in labels]
+    wrong = next((word for word, (key, separator, _) in zip(labels, pairs, strict=True) if not key or not separator), None)
+    if wrong is not None:
+        raise UsageProblem(f"--label {wrong}: expected KEY=VALUE")
+    about: dict[str, Any] = {"labels": {key: value for key, _, value in pairs}} if pairs else {}
+    return about if importance == Importance.NORMAL.word else {**about, "importance": importance}
 
 
 def choose_type(kind: str, urls: list[str]) -> str:

@@ -1,0 +1,172 @@
+"""`darner retention budget`, `window`, `archive` and `exports`: room, hours, and where records go beside the database."""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from darner.app.cli.api import ask
+from darner.app.cli.jobs import confirm
+from darner.app.cli.output import ago, moment, print_json, say, table
+from darner.app.cli.retention.words import counted, sized, when
+from darner.core.errors import DarnerError
+
+Json = Mapping[str, Any]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    budget = typer.Typer(help="How much room the history may take.", no_args_is_help=True)
+    budget.command("show")(budget_show)
+    budget.command("set")(budget_set)
+    app.add_typer(budget, name="budget")
+    window = typer.Typer(help="When sweeps may remove.", no_args_is_help=True)
+    window.command("show")(window_show)
+    window.command("set")(window_set)
+    app.add_typer(window, name="window")
+    archive = typer.Typer(help="The archive of old jobs.", no_args_is_help=True)
+    archive.command("ls")(archive_ls)
+    archive.command("erase")(archive_erase)
+    app.add_typer(archive, name="archive")
+    app.command("exports")(exports)
+
+
+def budget_show(context: typer.Context) -> None:
+    """Show how much room the history may take."""
+    _say_budget(context, ask(context, lambda api: api.retention.budget()))
+
+
+def budget_set(
+    context: typer.Context,
+    budget: Annotated[str, typer.Argument(help="'keep at most 20 GiB', 'keep 10 % of the disk free', or none.")],
+    shorten: Annotated[
+        str | None,
+        typer.Option(
+            help="When the disk is nearly full, remove earlier than the rules say, but nothing younger than this: like 7d."
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+) -> None:
+    """Say how much room the history may take. Lossless steps come first; only with --shorten is anything removed for it."""
+    if (
+        shorten is not None
+        and not context.obj.yes
+        and not confirm(f"When the disk is nearly full, jobs older than {shorten} go before their rules say so. Is that meant?")
+    ):
+        raise DarnerError("nothing was changed: --shorten removes jobs earlier than their rules say; if it is meant, give --yes")
+    body = {"budget": budget, "shorten": shorten, "reason": reason}
+    _say_budget(context, ask(context, lambda api: api.retention.set_budget(**body)))
+
+
+def window_show(context: typer.Context) -> None:
+    """Show when sweeps may remove."""
+    _say_window(context, ask(context, lambda api: api.retention.window()))
+
+
+def window_set(
+    context: typer.Context,
+    window: Annotated[str, typer.Argument(help="Span of the day, like 22:00-06:00; any: at any time.")],
+    zone: Annotated[str, typer.Option(help="On the clock of this zone, like Europe/Berlin.")] = "UTC",
+) -> None:
+    """Remove only at some hours. Compressing and archiving lose nothing and go on."""
+    span = None if window.lower() in {"any", "none", "always"} else window
+    _say_window(context, ask(context, lambda api: api.retention.set_window(span, zone)))
+
+
+def archive_ls(context: typer.Context) -> None:
+    """List the files of the archive, newest first."""
+    found = segments_of(ask(context, lambda api: api.retention.segments()))
+    if context.obj.json:
+        for one in found:
+            print_json(one)
+        return
+    rows = [
+        (
+            one["id"],
+            one["state"],
+            one["rule"],
+            f"{one['row_count'] - one.get('skipped', 0):,}",
+            sized(one["bytes"]),
+            f"{moment(one.get('min_created_at'))} to {moment(one.get('max_created_at'))}",
+            one["location"],
+            one.get("error") or "",
+        )
+        for one in found
+    ]
+    table(("FILE", "STATE", "RULE", "JOBS", "SIZE", "CREATED", "WHERE", "PROBLEM"), rows)
+
+
+def archive_erase(
+    context: typer.Context,
+    job_ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Jobs to take out of the archive for good.")],
+    reason: Annotated[str, typer.Option(help="Why; it is written down.")],
+) -> None:
+    """Take jobs out of the archive for good; their files are written anew without them."""
+    if not context.obj.yes and not confirm(f"Erase {counted(len(job_ids))} from the archive? Nothing brings them back."):
+        raise DarnerError("nothing was erased: a confirmation is needed; answer yes, or give --yes")
+    found = ask(context, lambda api: api.retention.erase(job_ids, reason))
+    print_json(found) if context.obj.json else say(f"erased from the archive: {', '.join(map(str, job_ids))}")
+
+
+def exports(context: typer.Context) -> None:
+    """Show what waits for each sink, and why."""
+    found = ask(context, lambda api: api.retention.exports())
+    if context.obj.json:
+        for one in found:
+            print_json(one)
+        return
+    if not found:
+        say("No rule exports, and no sink is configured.")
+        return
+    now = time.time()
+    rows = [
+        (
+            one["name"],
+            one["kind"] or "-",
+            _health(one),
+            f"{one['pending']:,}",
+            ago(one.get("oldest_at"), now),
+            f"{one['delivered']:,}",
+            f"{one['lost']:,}",
+            (one.get("failing") or {}).get("error") or one.get("last_error") or "",
+        )
+        for one in found
+    ]
+    table(("SINK", "KIND", "STATE", "WAITING", "OLDEST", "DELIVERED", "LOST", "LAST ERROR"), rows)
+
+
+def segments_of(found: object) -> list[Json]:
+    """The list of segments, whether bare or in an object."""
+    if isinstance(found, Mapping):
+        found = found.get("segments") or []
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _health(sink: Json) -> str:
+    if not sink.get("configured", True):
+        return "not configured"
+    if sink.get("failing"):
+        return "failing"
+    return f"{sink['refused']:,} refused" if sink.get("refused") else "well"
+
+
+def _say_budget(context: typer.Context, found: Json) -> None:
+    if context.obj.json:
+        print_json(found)
+        return
+    say(f"budget     {found.get('budget') or found.get('text') or 'none'}")
+    if found.get("shorten"):
+        say(f"shorten    when the disk is nearly full, but nothing younger than {found['shorten']}")
+    now = time.time()
+    for one in reversed(found.get("history") or []):
+        why = f": {one['reason']}" if one.get("reason") else ""
+        say(f"           {when(one.get('at'), now)} {one.get('by') or '-'} set {one.get('text')}{why}")
+
+
+def _say_window(context: typer.Context, found: Json) -> None:
+    if context.obj.json:
+        print_json(found)
+        return
+    span = found.get("window")
+    say(f"sweeps remove from {span.replace('-', ' to ')} ({found['zone']})" if span else "sweeps remove at any time")
