@@ -77,7 +77,9 @@ class Codec:
 
     def fold(self, job_type: str, raw: bytes) -> Folded:
         """Compress with the newest dictionary of the type, or without one."""
-        dict_id = self._newest.get(job_type, _PLAIN)
+        return self._compressed(self._newest.get(job_type, _PLAIN), raw)
+
+    def _compressed(self, dict_id: int, raw: bytes) -> Folded:
         body = self._compressor(dict_id).compress(raw, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         return Folded(dict_id=dict_id, raw_len=len(raw), body=body)
 
@@ -85,15 +87,21 @@ class Codec:
         """The bytes before. NotFoundError for a dictionary that was not learned, DarnerError for damaged bytes."""
         if dict_id != _PLAIN and dict_id not in self._dictionaries:
             raise NotFoundError(f"Dictionary {dict_id} is missing; the jobs that were folded with it cannot be read.")
+        # A decompressor reads one frame; making it is most of the time that this takes.
+        reader = zstd.ZstdDecompressor(self._dictionaries[dict_id].as_digested_dict if dict_id != _PLAIN else None)
         try:
-            if dict_id == _PLAIN:
-                return zstd.decompress(body)
-            return zstd.decompress(body, zstd_dict=self._digested(dict_id))
+            raw = reader.decompress(body)
         except zstd.ZstdError as error:
             raise DarnerError(f"A folded job cannot be read: {error}.") from error
+        if not reader.eof or reader.unused_data:
+            raise DarnerError("A folded job cannot be read: its bytes are cut off, or there are too many.")
+        return raw
 
-    def _digested(self, dict_id: int) -> Any:  # noqa: ANN401  (the library's)
-        return self._dictionaries[dict_id].as_digested_dict
+    def refold(self, dict_id: int, raw: bytes) -> Folded:
+        """Compress again what was changed, with the dictionary that it had. NotFoundError if that was not learned."""
+        if dict_id != _PLAIN and dict_id not in self._dictionaries:
+            raise NotFoundError(f"Dictionary {dict_id} is missing.")
+        return self._compressed(dict_id, raw)
 
     def _compressor(self, dict_id: int) -> zstd.ZstdCompressor:
         made: dict[int, zstd.ZstdCompressor] = self._local.__dict__.setdefault("compressors", {})

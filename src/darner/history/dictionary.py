@@ -8,8 +8,7 @@ from darner.core.errors import DarnerError
 from darner.core.job import END_STATES, Tier
 from darner.db.tables.jobs import history_dictionary, job, job_fold
 from darner.history.codec import Codec, train
-from darner.history.redact import redact_record
-from darner.history.rows import blob_of, read_records
+from darner.history.rows import REDACTED, blob_of, read_records
 
 LEAST_SAMPLES = 500
 MOST_SAMPLES = 3_000
@@ -49,7 +48,7 @@ def types_to_train(conn: Connection, now_ms: int) -> list[str]:
 def train_type(conn: Connection, job_type: str, codec: Codec) -> Trained:
     """Train from the newest hot jobs of a type. Reads only; takes some tenths of a second."""
     ids = _sample_ids(conn, job_type, MOST_SAMPLES)
-    samples = [blob_of(redact_record(record)) for record in read_records(conn, ids, codec)]
+    samples = [blob_of(record) for record in read_records(conn, ids, codec, REDACTED)]
     apart = samples[::_APART]
     body = train([sample for number, sample in enumerate(samples) if number % _APART])
     trial = Codec.with_dictionary(job_type, body)

@@ -7,8 +7,7 @@ from sqlalchemy import Connection, delete, update
 from darner.core.job import Tier
 from darner.db.tables.jobs import job, job_event, job_part, job_payload, job_secret
 from darner.history.codec import Codec
-from darner.history.redact import redact_record
-from darner.history.rows import FOLDED, blob_of, insert_folds, read_records
+from darner.history.rows import FOLDED, REDACTED, blob_of, insert_folds, read_records
 
 _EMPTIED = (job_payload, job_secret, job_part, job_event)
 
@@ -16,9 +15,9 @@ _EMPTIED = (job_payload, job_secret, job_part, job_event)
 def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
     """Fold ended hot jobs, in the caller's transaction, which has locked and judged them; the bytes that this freed.
 
-    Secrets and signed query strings do not come along (`redact_record`).
+    Secrets and signed query strings do not come along (`history.redact`). Jobs that are not hot are left alone.
     """
-    records = [redact_record(record) for record in read_records(conn, ids, codec)]
+    records = [record for record in read_records(conn, ids, codec, REDACTED) if record.job["tier"] == Tier.HOT]
     folds = {record.id: codec.fold(str(record.job["type"]), blob_of(record)) for record in records}
     if not folds:
         return 0

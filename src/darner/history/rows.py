@@ -1,7 +1,9 @@
 """Records read from rows, hot and warm alike, and put back."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Table, insert, select
@@ -11,6 +13,7 @@ from darner.core.job import Tier
 from darner.db.tables.jobs import job, job_cluster, job_event, job_fold, job_part, job_payload
 from darner.history.codec import Codec, Folded
 from darner.history.record import VERSION, JobRecord
+from darner.history.redact import redact_job, redact_json, redact_texts
 
 # Columns of `job` that no filter and no order needs: a warm job has them in its blob only, and the defaults in its row.
 FOLDED: dict[str, Any] = {
@@ -24,8 +27,31 @@ _TIMES = frozenset({"at", "created_at", "started_at", "finished_at", "updated_at
 _EVENT_COLUMNS = tuple(column for column in job_event.columns if column.name != "job_id")
 
 
-def read_records(conn: Connection, ids: Sequence[int], codec: Codec) -> list[JobRecord]:
-    """The records of the jobs that there are, in the order of `ids`."""
+class _Beside(NamedTuple):
+    """The rows beside a hot job's own."""
+
+    payload: Sequence[Mapping[str, Any]]
+    parts: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How rows of a hot job become parts of its record: its columns, its request, other stored JSON, and rows with texts."""
+
+    job: Callable[[dict[str, Any]], dict[str, Any]]
+    args: Callable[[str], Any]
+    document: Callable[[str | bytes], Any]
+    row: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+PLAIN = Reading(job=dict, args=orjson.loads, document=orjson.loads, row=dict)
+# For blobs only: documents that hold nothing secret stay the text they are, unread.
+REDACTED = Reading(job=redact_job, args=partial(redact_json, args=True), document=redact_json, row=redact_texts)
+
+
+def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Reading = PLAIN) -> list[JobRecord]:
+    """The records of the jobs that there are, in the order of `ids`. What is folded already was redacted then."""
     rows = {int(row[0]): dict(zip(_JOB_NAMES, row, strict=True)) for row in conn.execute(select(job).where(job.c.id.in_(ids)))}
     warm = read_folds(conn, list(rows), codec)
     hot = [key for key in rows if key not in warm]
@@ -43,7 +69,8 @@ def read_records(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Job
         if key in warm:
             found.append(record_from(rows[key], mine, warm[key], late))
         else:
-            found.append(_from_rows(rows[key], mine, payloads.get(key, ()), parts.get(key, ()), late))
+            beside = _Beside(payloads.get(key, ()), parts.get(key, ()), late)
+            found.append(_from_rows(reading, rows[key], mine, beside))
     return found
 
 
@@ -113,13 +140,17 @@ def _shifted(row: Mapping[str, Any], by: int) -> dict[str, Any]:
     return {name: value + by if name in _TIMES and value is not None else value for name, value in row.items()}
 
 
-def _from_rows(
-    row: dict[str, Any], clusters: tuple[int, ...], payload: Sequence[Any], parts: Iterable[Any], events: tuple[Any, ...]
-) -> JobRecord:
-    args = orjson.loads(payload[0]["args"]) if payload else {}
-    result = orjson.loads(payload[0]["result"]) if payload and payload[0]["result"] else None
-    shown = tuple({**part, "hosts": orjson.loads(part["hosts"])} for part in parts)
-    return JobRecord(id=row["id"], job=row, args=args, result=result, clusters=clusters, parts=shown, events=events)
+def _from_rows(reading: Reading, row: dict[str, Any], clusters: tuple[int, ...], beside: "_Beside") -> JobRecord:
+    payload = beside.payload[0] if beside.payload else None
+    return JobRecord(
+        id=row["id"],
+        job=reading.job(row),
+        args=reading.args(payload["args"]) if payload else {},
+        result=reading.document(payload["result"]) if payload and payload["result"] else None,
+        clusters=clusters,
+        parts=tuple([{**reading.row(part), "hosts": reading.document(part["hosts"])} for part in beside.parts]),
+        events=tuple([reading.row(event) for event in beside.events]),
+    )
 
 
 def _by_job(conn: Connection, table: Table, columns: Iterable[Any], ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:

@@ -75,4 +75,4 @@ def test_doing_it_twice_changes_nothing_more(args: dict[str, object], text: str)
 
 
 def test_masks_say_that_something_was_there() -> None:
-    assert redact_record(record({"password": CANARY})).args == {"password": MASK}
+    assert redact_record(record({"password": CANARY})).args == {"password": MASK, "redacted": True}
