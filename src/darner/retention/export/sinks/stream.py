@@ -20,11 +20,15 @@ _LINGER_S = 1.0
 
 
 class Deadline:
-    """One span of time for many waits."""
+    """One span of time for many waits; another thread may end it early."""
 
     def __init__(self, seconds: float) -> None:
         """From now on."""
         self._end = time.monotonic() + seconds
+
+    def end_now(self) -> None:
+        """No more waiting."""
+        self._end = 0.0
 
     def left(self) -> float:
         """Seconds; TimeoutError when none are."""
@@ -107,10 +111,16 @@ def _read_to_end(sock: socket.socket, deadline: Deadline) -> None:
 
 def _wait_until_acknowledged(sock: socket.socket, deadline: Deadline) -> None:
     """Until the other kernel has acknowledged every byte; OSError if it refused one."""
-    while _unacknowledged(sock):
-        time.sleep(min(_LOOK_S, deadline.left()))
-    if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise ConnectionResetError(code, "connection reset by the server")
+    while True:
+        left = _unacknowledged(sock)
+        # After that, because what a reset leaves behind may count as nothing.
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise ConnectionResetError(code, "connection reset by the server")
+        # Whoever ends the delivery shuts the connection down, which looks like the server's end.
+        patience_s = deadline.left()
+        if not left:
+            return
+        time.sleep(min(_LOOK_S, patience_s))
 
 
 def _unacknowledged(sock: socket.socket) -> int:

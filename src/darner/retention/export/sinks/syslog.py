@@ -46,6 +46,7 @@ class SyslogSink:
         self._host = _word(config.host or socket.gethostname())
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
+        self._deadline = Deadline(0.0)
 
     @property
     def limits(self) -> Limits:
@@ -65,9 +66,9 @@ class SyslogSink:
         self._interrupt()
 
     def _send(self, batch: Sequence[Document]) -> None:
-        deadline = Deadline(self._config.timeout_s)
         messages = [message_of(one, facility=self._config.facility, host=self._host) for one in batch]
         with self._lock:
+            deadline = self._deadline = Deadline(self._config.timeout_s)
             try:
                 self._sock, streams = self._connected(deadline)
                 if streams:
@@ -103,9 +104,13 @@ class SyslogSink:
         sock = dial(host, port, TRUSTING, timeout_s=min(10.0, deadline.left()))
         if self._tls is None:
             return sock, True
-        sock.settimeout(deadline.left())
         context = self._tls
-        return _connect(sock, lambda: context.wrap_socket(sock, server_hostname=host)), True
+
+        def shake_hands() -> socket.socket:
+            sock.settimeout(deadline.left())
+            return context.wrap_socket(sock, server_hostname=host)
+
+        return _connect(sock, shake_hands), True
 
     def _send_datagrams(
         self, sock: socket.socket, batch: Sequence[Document], messages: Sequence[bytes], deadline: Deadline
@@ -130,6 +135,7 @@ class SyslogSink:
             raise RefusedError("Some are too large.", refused=refused)
 
     def _interrupt(self) -> None:
+        self._deadline.end_now()
         sock = self._sock
         if sock is not None:
             with suppress(OSError):
@@ -173,8 +179,9 @@ def _unix(path: str, deadline: Deadline) -> tuple[socket.socket, bool]:
     except OSError as error:
         if error.errno != errno.EPROTOTYPE:
             raise
+    left_s = deadline.left()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(deadline.left())
+    sock.settimeout(left_s)
     return _connect(sock, lambda: sock.connect(path)), True
 
 
