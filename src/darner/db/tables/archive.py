@@ -4,8 +4,9 @@ from sqlalchemy import Column, Index, Integer, String
 
 from darner.db.tables.meta import Id, LongText, Millis, keyed_table, numbered_table
 
-# `state`: PLANNED, WRITTEN, SEALED, LIVE, EXPIRED, DROPPED (spec/retention.md, 5.5). `location` is relative to the archive's root.
-# One segment holds jobs of one rule, so that it falls due as a whole, by `max_base_at`. `facets`: JSON, what a search can rule out.
+# `state`: PLANNED, WRITTEN, SEALED, LIVE, EXPIRED, REPLACED, DROPPING, DROPPED (spec/retention.md, 5.5). `location` is relative to
+# the archive's root. One segment holds jobs of one rule, so that it falls due as a whole, by `max_base_at`. `facets`: JSON, what a
+# search can rule out.
 archive_segment = numbered_table(
     "archive_segment",
     Column("state", String(16), nullable=False),
@@ -34,11 +35,22 @@ archive_segment = numbered_table(
     Index("ix_archive_segment_state", "state", "max_created_at", "id"),
 )
 
-# Jobs in a segment that are not to be found there: they were skipped at the handover, restored, or erased.
+# Jobs in a segment that are not to be found there: they stayed at the handover, were restored, or erased.
 archive_absent = keyed_table(
     "archive_absent",
     Column("segment_id", Id, primary_key=True, autoincrement=False),
     Column("job_id", Id, primary_key=True, autoincrement=False),
     Column("reason", String(16), nullable=False),
     Index("ix_archive_absent_job_id", "job_id"),
+)
+
+# Who had jobs erased from the archive, and why. `ids`: JSON; nothing of what the jobs were.
+archive_erasure = numbered_table(
+    "archive_erasure",
+    Column("at", Millis, nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("reason", String(512), nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("segments", Integer, nullable=False),
+    Column("ids", LongText, nullable=False),
 )

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
+from darner.core.errors import ConflictError
 from darner.db.tables.archive import archive_absent, archive_segment
 from darner.retention.archive.segment import FORMAT, Facts
 
@@ -78,18 +79,18 @@ def plan(conn: Connection, *, rule: str, policy_version: int, epoch: int, locati
 
 
 def written(conn: Connection, segment_id: int, facts: Facts) -> None:
-    """A file was read back and is in the store."""
+    """A file was read back and is in the store. ConflictError if it was thrown away meanwhile."""
     values = {
         "row_count": facts.rows, "bytes": facts.bytes, "sha256": facts.sha256, "rows_digest": facts.digest, "min_id": facts.min_id,
         "max_id": facts.max_id, "min_created_at": facts.min_created_at, "max_created_at": facts.max_created_at,
         "max_base_at": facts.max_base_at, "facets": json.dumps(facts.facets),
     }  # fmt: skip
-    conn.execute(_this(segment_id, SegmentState.PLANNED).values(**values, state=SegmentState.WRITTEN))
+    _must(conn, _this(segment_id, SegmentState.PLANNED).values(**values, state=SegmentState.WRITTEN))
 
 
-def seal(conn: Connection, segment_id: int, now_ms: int) -> bool:
-    """From now on readers see it; False if it was dropped meanwhile."""
-    return bool(conn.execute(_this(segment_id, SegmentState.WRITTEN).values(state=SegmentState.SEALED, sealed_at=now_ms)).rowcount)
+def seal(conn: Connection, segment_id: int, now_ms: int) -> None:
+    """From now on readers see it. ConflictError if it was thrown away meanwhile."""
+    _must(conn, _this(segment_id, SegmentState.WRITTEN).values(state=SegmentState.SEALED, sealed_at=now_ms))
 
 
 def count_left(conn: Connection, segment_id: int, *, deleted: int, skipped: Iterable[int]) -> None:
@@ -137,7 +138,7 @@ def replace(conn: Connection, old: Sequence[Segment], new: int, missing: Mapping
     conn.execute(update(archive_segment).where(archive_segment.c.id.in_(list(found))).values(**values))
     if new:
         state = {"state": old[0].state, "sealed_at": now_ms, "expired_at": old[0].expired_at}
-        conn.execute(_this(new, SegmentState.WRITTEN).values(**state))
+        _must(conn, _this(new, SegmentState.WRITTEN).values(**state))
     return True
 
 
@@ -157,8 +158,10 @@ def told_error(conn: Connection, segment_id: int, error: str) -> None:
     conn.execute(update(archive_segment).where(archive_segment.c.id == segment_id).values(error=error[:_ERROR_LIMIT]))
 
 
-def mark_absent(conn: Connection, segment_id: int, ids: Sequence[int], reason: str) -> None:
-    """Jobs that are not to be found in a segment: skipped, restored, erased."""
+def mark_absent(conn: Connection, segment_id: int, ids: Sequence[int], reason: str, *, anew: bool = False) -> None:
+    """Jobs that are not to be found in a segment: stayed, restored, erased. `anew`: this reason takes the place of an earlier."""
+    if anew and ids:
+        conn.execute(delete(archive_absent).where(archive_absent.c.segment_id == segment_id, archive_absent.c.job_id.in_(ids)))
     known = select(archive_absent.c.job_id).where(archive_absent.c.segment_id == segment_id, archive_absent.c.job_id.in_(ids))
     have = set(conn.execute(known).scalars()) if ids else set()
     rows = [{"segment_id": segment_id, "job_id": key, "reason": reason} for key in ids if key not in have]
@@ -204,9 +207,16 @@ def in_state(conn: Connection, *states: SegmentState, limit: int = 1000) -> list
     return [_segment(row) for row in conn.execute(statement)]
 
 
-def newest(conn: Connection, limit: int) -> list[Segment]:
-    """Segments for people, newest first."""
-    return [_segment(row) for row in conn.execute(select(archive_segment).order_by(archive_segment.c.id.desc()).limit(limit))]
+def newest(conn: Connection, limit: int, *, before: int | None = None) -> list[Segment]:
+    """Segments for people, newest first; `before`: those with smaller ids."""
+    statement = select(archive_segment).order_by(archive_segment.c.id.desc()).limit(limit)
+    return [_segment(row) for row in conn.execute(statement if before is None else statement.where(archive_segment.c.id < before))]
+
+
+def still_there(conn: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of the segments that can be read, or brought back."""
+    shown = archive_segment.c.state.in_([*READABLE, SegmentState.EXPIRED])
+    return set(conn.execute(select(archive_segment.c.id).where(archive_segment.c.id.in_(ids), shown)).scalars())
 
 
 def with_job(conn: Connection, job_id: int, *states: SegmentState, lock: bool = False) -> list[Segment]:
@@ -217,15 +227,20 @@ def with_job(conn: Connection, job_id: int, *states: SegmentState, lock: bool = 
     return [_segment(row) for row in conn.execute(statement.with_for_update() if lock else statement)]
 
 
-def between(conn: Connection, *, since_ms: int | None, before_ms: int | None) -> list[Segment]:
-    """Readable segments with jobs created in a stretch of time, the newest first."""
+def between(
+    conn: Connection, *, since_ms: int | None, before_ms: int | None, after: tuple[int, int] | None, limit: int
+) -> list[Segment]:
+    """Readable segments with jobs created in a stretch of time, the newest first. `after`: the keyset (max_created_at, id)."""
     column = archive_segment.c
-    terms: list[ColumnElement[bool]] = [or_(*(column.state == state for state in READABLE))]
+    terms: list[ColumnElement[bool]] = [column.state.in_(READABLE)]
     if since_ms is not None:
         terms.append(column.max_created_at >= since_ms)
     if before_ms is not None:
         terms.append(column.min_created_at <= before_ms)
-    statement = select(archive_segment).where(*terms).order_by(column.max_created_at.desc(), column.id.desc())
+    if after is not None:
+        at, number = after
+        terms.append(or_(column.max_created_at < at, and_(column.max_created_at == at, column.id < number)))
+    statement = select(archive_segment).where(*terms).order_by(column.max_created_at.desc(), column.id.desc()).limit(limit)
     return [_segment(row) for row in conn.execute(statement)]
 
 
@@ -234,15 +249,13 @@ def locations(conn: Connection) -> set[str]:
     return set(conn.execute(select(archive_segment.c.location).where(archive_segment.c.state != SegmentState.DROPPED)).scalars())
 
 
-def figures(conn: Connection) -> dict[str, int]:
-    """Readable segments, their jobs and bytes."""
-    sums = (func.count(), func.sum(archive_segment.c.row_count - archive_segment.c.skipped), func.sum(archive_segment.c.bytes))
-    row = conn.execute(select(*sums).where(archive_segment.c.state.in_(READABLE))).one()
-    return {"segments": int(row[0]), "jobs": int(row[1] or 0), "bytes": int(row[2] or 0)}
-
-
 def _this(segment_id: int, state: SegmentState) -> Any:  # noqa: ANN401  (an update)
     return update(archive_segment).where(archive_segment.c.id == segment_id, archive_segment.c.state == state)
+
+
+def _must(conn: Connection, change: Any) -> None:  # noqa: ANN401  (an update)
+    if conn.execute(change).rowcount != 1:
+        raise ConflictError("A segment of the archive is not in the state any more in which it was; it is made anew.")
 
 
 def _segment(row: Row[Any]) -> Segment:

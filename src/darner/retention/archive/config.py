@@ -21,5 +21,6 @@ class ArchiveConfig:
     )
     patience: float = setting(21_600.0, "How long few jobs wait.", unit="duration")
     merged_jobs: int = setting(1_000_000, "How many jobs one file takes after small ones were merged.")
+    search_time: float = setting(15.0, "How long a search may take before it is given up.", unit="duration")
     memory: int = setting(256 << 20, "How much memory a search may use.", unit="size")
     threads: int = setting(2, "How many threads a search may use.")

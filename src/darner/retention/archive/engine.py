@@ -1,34 +1,35 @@
 """The archive as others see it: works for the sweeper, a reader for lists, restore, erase, and figures."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from darner.core.errors import ConflictError, DarnerError, NotFoundError
-from darner.db import Database, db_now_ms
-from darner.db.tables.jobs import job
+from darner.core.errors import DarnerError, NotFoundError
+from darner.db import Database
 from darner.history.codec import Codec
 from darner.history.record import JobRecord, RecordQuery
-from darner.history.rows import put_record
 from darner.kit.log import get_logger
-from darner.retention.archive import catalog
+from darner.retention.archive import catalog, removing
 from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.expiry import ExpiryWork, HeldSegments
+from darner.retention.archive.figures import figures
 from darner.retention.archive.handover import HandoverWork
 from darner.retention.archive.objects import open_storage
-from darner.retention.archive.search import Search, may_have
+from darner.retention.archive.reading import Found, Reader
+from darner.retention.archive.rewriting import RewriteWork
+from darner.retention.archive.search import Search
 from darner.retention.archive.storage import Storage
 from darner.retention.archive.tidy import TidyWork
 from darner.retention.sweep.work import Work
 
 _log = get_logger("archive")
-_FILES_AT_ONCE = 8
-_SEGMENTS_SHOWN = 200
+_TRIES = 5
+_CLEAN_EVERY_S = 600.0
 
 
 class Archive:
@@ -41,108 +42,86 @@ class Archive:
         self._codec = codec
         self._storage = storage or open_storage(config)
         self._search = Search(config, [self._storage.root])
+        self._reader = Reader(db, self._storage, self._search, within_s=config.search_time)
         self._held: HeldSegments = {}
+        self._busy: set[int] = set()
+        self._cleaning: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._cleaning = asyncio.create_task(self._clean(), name="archive-copies")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
+        await self._reader.close()
         await asyncio.to_thread(self._search.close)
 
     def works(self) -> Sequence[Callable[[], Work]]:
-        """Makers of works: handing over, expiry, and tidying up."""
-        keep = {"storage": self._storage, "codec": self._codec, "config": self._config}
+        """Makers of works: handing over, writing anew, tidying up, and expiry."""
         return (
-            partial(HandoverWork, **keep),  # type: ignore[arg-type]
+            partial(HandoverWork, storage=self._storage, codec=self._codec, config=self._config, busy=self._busy),
+            partial(RewriteWork, storage=self._storage, config=self._config, busy=self._busy),
             partial(TidyWork, self._storage),
             partial(ExpiryWork, self._storage, self._held),
         )
 
     async def page(self, query: RecordQuery) -> list[JobRecord]:
-        """Records, newest first; those that are in the database too are left to it."""
-        before_ms = min((at for at in (query.until_ms, query.before[0] if query.before else None) if at is not None), default=None)
-        segments = await self._db.read(lambda conn: catalog.between(conn, since_ms=query.since_ms, before_ms=before_ms))
-        waiting = [segment for segment in segments if may_have(segment, query)]
-        found: dict[int, JobRecord] = {}
-        while waiting:
-            ranked = sorted(found.values(), key=_place, reverse=True)[: query.limit]
-            if len(ranked) == query.limit and waiting[0].max_created_at < _place(ranked[-1])[0]:
-                break
-            some, waiting = waiting[:_FILES_AT_ONCE], waiting[_FILES_AT_ONCE:]
-            for record in await self._visible(some, lambda files, limit: self._search.page(files, query, limit), query.limit):
-                found[record.id] = record
-        return sorted(found.values(), key=_place, reverse=True)[: query.limit]
+        """Records, newest first; those that are in the database are left to it.
+
+        UnavailableError while the store does not answer, TimedOutError for a search that takes too long.
+        """
+        return await self._reader.page(query)
+
+    def stream(self, query: RecordQuery) -> AsyncIterator[list[JobRecord]]:
+        """The same without an end but the archive's, as they are found: newest files first, in order within each list."""
+        return self._reader.stream(query)
 
     async def find(self, job_id: int) -> JobRecord | None:
         """One record; None if the archive does not have it, or the database has it."""
-        segments = await self._db.read(lambda conn: catalog.with_job(conn, job_id))
-        found = await self._visible(segments, lambda files, _: self._search.one(files, job_id), 1)
-        return found[0] if found else None
+        return await self._reader.find(job_id)
 
     async def restore(self, job_id: int, *, reason: str = "restored from the archive") -> bool:
         """Bring a job back into the database, warm and held; False if the archive does not have it."""
-        segments = await self._db.read(lambda conn: catalog.with_job(conn, job_id, *catalog.READABLE, SegmentState.EXPIRED))
-        found = await self._read(segments, lambda files, _: self._search.one(files, job_id), 1)
-        absent = await self._db.read(lambda conn: catalog.absent(conn, [one.id for one in segments], [job_id]))
-        record = next((record for segment_id, record in found if (segment_id, job_id) not in absent), None)
-        if record is None:
-            return False
+        for _ in range(_TRIES):
+            found = await self._reader.everywhere(job_id)
+            if not found:
+                return False
+            if await self._db.write(lambda conn, found=found: removing.put_back(conn, found, self._codec, reason)):  # type: ignore[misc]
+                _log.info("a job was restored from the archive", job_id=job_id)
+                return True
+        raise NotFoundError(f"Job {job_id} is on its way from file to file; try again.")
 
-        def put(conn: Connection) -> None:
-            if conn.execute(select(job.c.id).where(job.c.id == job_id)).first():
-                raise ConflictError(f"Job {job_id} is in the database already.")
-            put_record(conn, record, self._codec, now_ms=db_now_ms(conn), values={"held": 1, "hold_reason": reason[:512]})
-            for segment_id, _ in found:
-                catalog.mark_absent(conn, segment_id, [job_id], "restored")
+    async def erase(self, ids: Sequence[int], *, reason: str, by: str) -> dict[str, Any]:
+        """Have jobs forgotten at once, and taken out of the files by the next sweep: `{jobs, segments, missing}`.
 
-        await self._db.write(put)
-        _log.info("a job was restored from the archive", job_id=job_id)
-        return True
+        ConflictError for jobs that are in the database, where they are removed by other means; NotFoundError if none is archived.
+        """
+        where: list[Found] = []
+        for one in dict.fromkeys(ids):
+            where += await self._reader.everywhere(one, hidden=True)
+        told = await self._db.write(lambda conn: removing.erase(conn, where, list(ids), reason=reason, by=by))
+        _log.warning("jobs are erased from the archive", by=by, reason=reason, **{**told, "missing": len(told["missing"])})
+        return told
 
-    async def segments(self) -> list[Segment]:
-        """The newest segments."""
-        return await self._db.read(lambda conn: catalog.newest(conn, _SEGMENTS_SHOWN))
+    async def segments(self, *, before: int | None = None, limit: int = 200) -> list[Segment]:
+        """Segments, newest first."""
+        return await self._db.read(lambda conn: catalog.newest(conn, limit, before=before))
 
     async def figures(self) -> dict[str, Any]:
-        """`{segments, jobs, bytes, problems}` of what can be read; problems: errors that segments had last."""
-        found: dict[str, Any] = await self._db.read(catalog.figures)
-        sealed = await self._db.read(lambda conn: catalog.in_state(conn, SegmentState.SEALED))
-        return {**found, "problems": [segment.error for segment in sealed if segment.error]}
+        """`{segments, jobs, bytes, …}` of what can be read, and `problems`: sentences for people."""
+        return await self._db.read(figures)
 
-    async def _visible(self, segments: Sequence[Segment], ask: "_Ask", limit: int) -> list[JobRecord]:
-        """Records that are to be found here: not absent from their segment, not in the database."""
-        extra = 0
+    async def _clean(self) -> None:
+        """Copies of files that are gone go too, on every manager's machine."""
         while True:
-            found = await self._read(segments, ask, limit + extra)
-            ids = [record.id for _, record in found]
-
-            def hidden(conn: Connection, ids: Sequence[int] = ids) -> tuple[set[tuple[int, int]], set[int]]:
-                here = set(conn.execute(select(job.c.id).where(job.c.id.in_(ids))).scalars()) if ids else set()
-                return catalog.absent(conn, [one.id for one in segments], ids), here
-
-            absent, here = await self._db.read(hidden)
-            seen = {record.id: record for number, record in found if (number, record.id) not in absent and record.id not in here}
-            if len(seen) >= limit or len(found) < limit + extra:
-                return list(seen.values())[:limit]
-            extra = max(2 * extra, limit)
-
-    async def _read(self, segments: Sequence[Segment], ask: "_Ask", limit: int) -> list[tuple[int, JobRecord]]:
-        if not segments:
-            return []
-
-        def read() -> list[tuple[int, JobRecord]]:
-            with self._storage.reading([(one.location, one.sha256) for one in segments]) as files:
-                return ask([(one.id, file) for one, file in zip(segments, files, strict=True)], limit)
-
-        try:
-            return await asyncio.to_thread(read)
-        except NotFoundError as error:
-            _log.error("a file of the archive is missing", reason=error.message)
-            raise DarnerError(f"{error.message} Jobs in it cannot be shown.") from error
+            await asyncio.sleep(_CLEAN_EVERY_S)
+            with contextlib.suppress(DarnerError):
+                kept = await self._db.read(_files)
+                await asyncio.to_thread(self._storage.keep_only, kept)
 
 
-_Ask = Callable[[Sequence[tuple[int, Path]], int], list[tuple[int, JobRecord]]]
-
-
-def _place(record: JobRecord) -> tuple[int, int]:
-    return int(record.job["created_at"]), record.id
+def _files(conn: Connection) -> set[str]:
+    shown = (SegmentState.SEALED, SegmentState.LIVE, SegmentState.EXPIRED)
+    return {one.location for one in catalog.in_state(conn, *shown, limit=1_000_000)}

@@ -38,11 +38,12 @@ class HandoverWork:
     name = "archive"
     removes = False
 
-    def __init__(self, *, storage: Storage, codec: Codec, config: ArchiveConfig) -> None:
-        """The storage is used in threads."""
+    def __init__(self, *, storage: Storage, codec: Codec, config: ArchiveConfig, busy: set[int]) -> None:
+        """The storage is used in threads. `busy`: segments that other works are making now."""
         self._storage = storage
         self._codec = codec
         self._config = config
+        self._busy = busy
         self._moves: deque[Move] | None = None
         self._gathering: _Gathered | None = None
         self._leaving: deque[Leaving] = deque()
@@ -88,6 +89,8 @@ class HandoverWork:
         """Throw away what nobody has seen; go on with what was sealed."""
         self._broken.clear()
         for segment in await sweep.db.read(lambda conn: catalog.in_state(conn, SegmentState.PLANNED, SegmentState.WRITTEN)):
+            if segment.id in self._busy:
+                continue
             await making.throw_away(sweep, self._storage, segment)
             _log.info("an unfinished segment is made anew", segment=segment.id, rule=segment.rule)
         for segment in await sweep.db.read(lambda conn: catalog.in_state(conn, SegmentState.SEALED)):

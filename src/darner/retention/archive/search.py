@@ -5,7 +5,8 @@ extensions, no other directory. Whatever a person looks for is a bound parameter
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,36 @@ from darner.retention.archive.segment import COLUMNS, library, record_of
 _SHOWN = ", ".join([*COLUMNS, "clusters", "body"])
 # Columns of the log that a search for text looks at, as in the database.
 _TEXTS = ("summary", "error")
+_GIVEN_UP = "The search in the archive was given up."
+
+
+class Stop:
+    """Tells a search in a thread that nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._call: Callable[[], None] | None = None
+        self._stopped = False
+
+    def now(self) -> None:
+        """End the search, or the next one at its begin."""
+        with self._lock:
+            self._stopped = True
+            if self._call is not None:
+                self._call()
+
+    @contextmanager
+    def calls(self, call: Callable[[], None]) -> Iterator[None]:
+        """`call` ends what is done meanwhile."""
+        with self._lock:
+            if self._stopped:
+                raise TimedOutError(_GIVEN_UP)
+            self._call = call
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._call = None
 
 
 class Search:
@@ -37,17 +68,17 @@ class Search:
                 self._main.close()
                 self._main = None
 
-    def one(self, files: Sequence[tuple[int, Path]], job_id: int) -> list[tuple[int, JobRecord]]:
+    def one(self, files: Sequence[tuple[int, Path]], job_id: int, stop: Stop) -> list[tuple[int, JobRecord]]:
         """(segment, record) of a job, in each of the segments that has it."""
-        return self._ask(files, "id = ?", [job_id], limit=len(files) + 1)
+        return self._ask(files, "id = ?", [job_id], stop, limit=len(files) + 1)
 
-    def page(self, files: Sequence[tuple[int, Path]], query: RecordQuery, limit: int) -> list[tuple[int, JobRecord]]:
+    def page(self, files: Sequence[tuple[int, Path]], query: RecordQuery, limit: int, stop: Stop) -> list[tuple[int, JobRecord]]:
         """(segment, record) of the newest jobs that fit, in the order of lists."""
         terms, values = conditions(query)
-        return self._ask(files, " AND ".join(terms) or "true", values, limit=limit)
+        return self._ask(files, " AND ".join(terms) or "true", values, stop, limit=limit)
 
     def _ask(
-        self, files: Sequence[tuple[int, Path]], where: str, values: Sequence[Any], *, limit: int
+        self, files: Sequence[tuple[int, Path]], where: str, values: Sequence[Any], stop: Stop, *, limit: int
     ) -> list[tuple[int, JobRecord]]:
         if not files:
             return []
@@ -59,9 +90,10 @@ class Search:
         duck = library("duckdb")
         cursor = self._cursor()
         try:
-            rows = cursor.execute(statement, [list(names), *values, limit]).fetchall()
+            with stop.calls(cursor.interrupt):
+                rows = cursor.execute(statement, [list(names), *values, limit]).fetchall()
         except duck.InterruptException as error:
-            raise TimedOutError("The search in the archive was given up.") from error
+            raise TimedOutError(_GIVEN_UP) from error
         except duck.Error as error:
             raise DarnerError(f"The archive cannot be searched: {str(error).splitlines()[0]}") from error
         finally:

@@ -54,3 +54,14 @@ def upgrade() -> None:
         **_OPTIONS,
     )
     op.create_index("ix_archive_absent_job_id", "archive_absent", ["job_id"])
+    op.create_table(
+        "archive_erasure",
+        Column("id", _ID, primary_key=True),
+        Column("at", _MILLIS, nullable=False),
+        Column("by", String(128), nullable=False),
+        Column("reason", String(512), nullable=False),
+        Column("jobs", Integer, nullable=False),
+        Column("segments", Integer, nullable=False),
+        Column("ids", _LONG, nullable=False),
+        **_NUMBERED,
+    )
