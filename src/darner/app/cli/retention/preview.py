@@ -70,13 +70,13 @@ def say_preview(shown: Json) -> None:
     same = not diff["rules"] and not diff["bookkeeping"]
     if not same:
         bulleted(diff["words"], f"Against version {against}, which is in force:" if against else "There is no policy yet:")
-    name = "this policy" if not same else f"version {against}, which is in force"
+    under = f"Under version {against}, which is in force," if same else "Under this policy"
     entries = [one for one in shown["rules"] if one["rows"]]
     if entries:
-        say(f"The next sweep under {name}, of {counted(shown['jobs'], 'ended job')} in the database:")
+        say(f"{under} the next sweep does, of {counted(shown['jobs'], 'ended job')} in the database:")
         table(("  RULE", "DOES", "FROM", "JOBS", "SIZE", "ENDED"), [_row(one) for one in entries])
     else:
-        say(f"The next sweep under {name} has nothing to do.")
+        say(f"{under} the next sweep has nothing to do.")
     _say_totals(shown, same=same)
     bulleted(shown.get("notes") or [], "Note:")
 
@@ -93,6 +93,8 @@ def _say_totals(shown: Json, *, same: bool) -> None:
     if total["rows"] or diff["removed_in_force"]:
         now = "" if same else f"; as things are, {diff['removed_in_force']:,} would be"
         say(f"Removed: {counted(total['rows'])}, {sized(total['bytes'])}{now}.")
-    shifts = [f"{diff[key]:,} {word}" for key, word in (("rows_sooner", "sooner"), ("rows_later", "later")) if diff[key]]
+    shifts = [
+        f"{diff[key]:,} will be forgotten {word}" for key, word in (("rows_sooner", "sooner"), ("rows_later", "later")) if diff[key]
+    ]
     if shifts and not same:
-        say(f"Of the jobs that are there now, {' and '.join(shifts)} will be forgotten than as things are.")
+        say(f"Of the jobs that are there now, {' and '.join(shifts)} than as things are.")

@@ -120,8 +120,8 @@ def say_runs(found: Sequence[Json], *, indent: str = "") -> None:
             _lasted(one),
             "dry run" if one["dry_run"] else one["trigger"],
             one["state"],
-            *(f"{one[field]:,}" for _, field in _MOVED),
-            sized(one["bytes"]),
+            *(f"{one[field]:,}" if one[field] else "-" for _, field in _MOVED),
+            sized(one["bytes"] or None),
             one.get("error") or "",
         )
         for one in found
