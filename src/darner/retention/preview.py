@@ -60,7 +60,7 @@ def preview(conn: Connection, wanted: Order, in_force: Order | None, now_ms: int
         },
         "rules": [*shown, *expiring],
         "jobs": sum(heap.rows for heap in found),
-        "bytes": ESTIMATED,
+        "bytes_are": ESTIMATED,
         "notes": [NOT_SORTED] if _keeps_last(wanted.policy) and not sight.classes else [],
         "diff": _difference(found, segments, wanted.policy, present.policy, now_ms),
     }

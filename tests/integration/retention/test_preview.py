@@ -83,7 +83,7 @@ def test_rows_bytes_ages_and_samples_of_each_step(history: History) -> None:
     assert found["total"]["rows"] == 2
     assert found["actions"]["fold"]["rows"] == 2
     assert found["jobs"] == 6
-    assert "estimated" in found["bytes"]
+    assert "estimated" in found["bytes_are"]
 
 
 def test_the_difference_to_the_policy_in_force(history: History) -> None:
