@@ -7,20 +7,19 @@ job's row, where every move asks for it.
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from darner.core.errors import NotFoundError
-from darner.db.tables.jobs import job
+from darner.db import db_now_ms
 from darner.db.tables.retention import retention_hold
+from darner.history.holds import REASON_LIMIT, hold_job, release_job
 from darner.retention.parse import match_from_json, match_to_json
 from darner.retention.policy import Match
-from darner.retention.rules import UNCLASSIFIED, Selector
-from darner.retention.sql.due import job_class
+from darner.retention.rules import Selector
 from darner.retention.sql.fence import hold_sweeps
 from darner.retention.sql.marks import mark, set_mark
 from darner.retention.values import HoldRow
 
-_REASON_LIMIT = 512
 _EXPIRED_AT_ONCE = 500
 
 
@@ -50,7 +49,7 @@ def hold(conn: Connection, hold_id: int) -> HoldRow:
 def hold_matching(conn: Connection, match: Match, *, reason: str, by: str, until: int | None, now_ms: int) -> HoldRow:
     """Hold all jobs that match, now and later; in effect when the transaction is committed, also for a running sweep."""
     hold_sweeps(conn)
-    values = {"reason": reason[:_REASON_LIMIT], "created_at": now_ms, "created_by": by, "until": until}
+    values = {"reason": reason[:REASON_LIMIT], "created_at": now_ms, "created_by": by, "until": until}
     body = json.dumps(match_to_json(match), sort_keys=True)
     made = conn.execute(insert(retention_hold).values(**values, selector=body)).inserted_primary_key
     _count_up(conn, by)
@@ -59,21 +58,12 @@ def hold_matching(conn: Connection, match: Match, *, reason: str, by: str, until
 
 def hold_one(conn: Connection, job_id: int, *, reason: str, by: str, until: int | None, now_ms: int) -> HoldRow:
     """Hold one job; NotFoundError if it is not in the database. A second hold takes the place of the first."""
-    told = reason[:_REASON_LIMIT]
-    values = {"held": 1, "hold_reason": told, job_class.name: UNCLASSIFIED}
-    if not conn.execute(update(job).where(job.c.id == job_id).values(values)).rowcount:
-        raise NotFoundError(f"There is no job {job_id} in the database.")
-    conn.execute(delete(retention_hold).where(retention_hold.c.job_id == job_id))
-    row = {"job_id": job_id, "reason": told, "created_at": now_ms, "created_by": by, "until": until}
-    made = conn.execute(insert(retention_hold).values(**row)).inserted_primary_key
-    return hold(conn, int((made or [0])[0]))
+    return hold(conn, hold_job(conn, job_id, reason=reason, by=by, until=until, now_ms=now_ms))
 
 
-def release_one(conn: Connection, job_id: int) -> None:
+def release_one(conn: Connection, job_id: int, *, by: str, now_ms: int) -> None:
     """Let the policy decide about a job again; of a job that is not held, or gone, too."""
-    conn.execute(delete(retention_hold).where(retention_hold.c.job_id == job_id))
-    released = {"held": 0, "hold_reason": "", job_class.name: UNCLASSIFIED}
-    conn.execute(update(job).where(job.c.id == job_id, job.c.held == 1).values(released))
+    release_job(conn, job_id, by=by, now_ms=now_ms)
 
 
 def remove_hold(conn: Connection, hold_id: int, *, by: str) -> HoldRow:
@@ -99,7 +89,7 @@ def hold_count(conn: Connection) -> int:
 
 def _end(conn: Connection, found: HoldRow, by: str) -> None:
     if found.job_id is not None:
-        release_one(conn, found.job_id)
+        release_one(conn, found.job_id, by=by, now_ms=db_now_ms(conn))
         return
     hold_sweeps(conn)
     conn.execute(delete(retention_hold).where(retention_hold.c.id == found.id))

@@ -1,11 +1,11 @@
 """Jobs brought back from where lists do not show them."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from darner.core.errors import ConflictError
 from darner.core.job import Tier
 from darner.db import db_now_ms
-from darner.db.tables.jobs import job, job_fold
+from darner.db.tables.jobs import job
 from darner.retention.sql.holds import hold_one
 from darner.retention.values import HoldRow
 
@@ -18,10 +18,6 @@ def bring_back(conn: Connection, job_id: int, *, by: str) -> HoldRow | None:
     row = conn.execute(select(job.c.tier, job.c.hold_reason).where(job.c.id == job_id).with_for_update()).one_or_none()
     if row is None:
         return None
-    if row.tier == Tier.DELETED:
-        folded = conn.execute(select(job_fold.c.job_id).where(job_fold.c.job_id == job_id)).first() is not None
-        values = {"tier": int(Tier.WARM if folded else Tier.HOT), "base_at": job.c.finished_at}
-        conn.execute(update(job).where(job.c.id == job_id).values(values))
-    elif not row.hold_reason.startswith("restored"):
+    if row.tier != Tier.DELETED and not row.hold_reason.startswith("restored"):
         raise ConflictError(f"Job {job_id} is not deleted; it is in the {Tier(row.tier).word} tier.")
     return hold_one(conn, job_id, reason=f"restored by {by}", by=by, until=None, now_ms=db_now_ms(conn))
