@@ -24,7 +24,7 @@ from darner.db.tables.access import access_token
 from darner.kit.files import write_atomic
 from darner.kit.log import get_logger
 
-SCOPES = ("admin", "job", "cluster", "retention", "worker", "scheduler")
+SCOPES = ("admin", "job", "cluster", "retention", "worker", "scheduler", "metrics")
 _PREFIX = "dat_"
 _SHOWN_CHARACTERS = 8
 _NAME_LIMIT = 128

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from darner.core.errors import ConflictError, DarnerError, InvalidInputError
+from darner.core.errors import ConflictError, DarnerError, InvalidInputError, StorageFullError
+from darner.core.job import Importance
 from darner.core.work import PartOrder, Verdict, WorkReport
 from darner.jobs.bell import PLAN, WORK, Bell
 from darner.jobs.config import JobsConfig
 from darner.jobs.events import Action, Details, Job, JobSpec, LeasedPart, Limits, NewJob
 from darner.jobs.planner import Planner
-from darner.jobs.ports import HostDirectory, ImageResolver, JobBook, JobHistory, RetentionView, Sealer, WorkBook
+from darner.jobs.ports import Admission, HostDirectory, ImageResolver, JobBook, JobHistory, RetentionView, Sealer, WorkBook
 from darner.jobs.rules import parse_request, shown_args, summary_of
 from darner.jobs.secrets import WORK as WORK_OF_TYPE
 from darner.jobs.secrets import Sealed, pack, unpack
@@ -42,6 +43,7 @@ class JobPorts:
     resolver: ImageResolver
     retention: RetentionView
     vault: Sealer
+    admission: Admission | None = None
 
 
 def limits_of(config: JobsConfig) -> Limits:
@@ -85,10 +87,17 @@ class JobsEngine:
         self.bell.stop()
 
     async def create(self, body: Mapping[str, Any], *, owner: str, idempotency_key: str | None = None) -> Details:
-        """Store the job a decoded request asks for. InvalidInputError names the field at fault; then nothing is stored."""
+        """Store the job a decoded request asks for. InvalidInputError names the field at fault; then nothing is stored.
+
+        StorageFullError: there is hardly any room, and the job is of low importance.
+        """
         spec = parse_request(body, timeout_s=self.config.default_timeout_s, max_timeout_s=self.config.max_timeout_s)
         if spec.source == "file" and len(spec.urls) > self.config.max_parts:
             raise InvalidInputError(f"args.urls: at most {self.config.max_parts} contents per job", field="args.urls")
+        if body.get("importance") == Importance.LOW.word and self._ports.admission is not None:
+            refusal = self._ports.admission.refuses_low_priority()
+            if refusal:
+                raise StorageFullError(refusal)
         cluster_ids = await self._clusters_for(spec)
         args = shown_args(body["args"])
         new = NewJob(

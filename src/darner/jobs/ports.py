@@ -66,6 +66,13 @@ class RetentionView(Protocol):
         """For each job `{rule, tier, forgotten_at, reason}` for people; one look at the policy serves a whole page."""
 
 
+class Admission(Protocol):
+    """Knows whether there is room for the history of more jobs."""
+
+    def refuses_low_priority(self) -> str | None:
+        """Why new jobs of low importance are not taken now, in a sentence; None: they are."""
+
+
 class Sealer(Protocol):
     """Encrypts what must be stored secret (access.Vault)."""
 

@@ -30,8 +30,7 @@ def ladder_advice(stage: Stage, sample: Sample | None, *, opted_in: bool) -> lis
         return []
     found = ["What loses nothing is done; consider a shorter archive (or removal) in the policy: `darner retention preview`."]
     if sample is not None and sample.counts.tier_bytes:
-        heaviest = max(sample.counts.tiers, key=lambda tier: sample.counts.tiers[tier] * sample.counts.tier_bytes.get(tier, 0))
-        takes = sample.counts.tiers[heaviest] * sample.counts.tier_bytes.get(heaviest, 0)
+        heaviest, takes = max(sample.counts.tier_bytes.items(), key=lambda one: one[1])
         found.append(f"Most room is taken by {heaviest} jobs: about {format_size(takes)}.")
     if not opted_in:
         found.append("Darner removes nothing early unless asked to: `darner retention budget set … --shorten 7d`.")

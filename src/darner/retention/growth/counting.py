@@ -55,7 +55,9 @@ def count_jobs(conn: Connection, *, live_bytes: int, chance: random.Random) -> C
         tiers=_weighed(tiers, windows.weight),
         states=_weighed(states, windows.weight),
         job_bytes={name: int(mean * scale) for name, mean in _means(rows, sizes, by_type=True).items()},
-        tier_bytes={name: int(mean * scale) for name, mean in _means(rows, sizes, by_type=False).items()},
+        tier_bytes={
+            tier: int(mean * scale * tiers[tier] * windows.weight) for tier, mean in _means(rows, sizes, by_type=False).items()
+        },
     )
 
 

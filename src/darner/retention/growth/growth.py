@@ -105,7 +105,7 @@ class Growth:
 
     def refuses_low_priority(self) -> str | None:
         """Why new jobs of low importance are not taken now; None: they are."""
-        if self._pressure.stage != Stage.REFUSE:
+        if self.pressure.stage != Stage.REFUSE:
             return None
         return "There is hardly any room left for the history, so jobs of low importance are not taken now; try again later."
 

@@ -8,10 +8,12 @@ from sqlalchemy import Connection, exc, func, select
 
 from darner.db.servers import MYSQL
 from darner.db.sizes import sizes as table_sizes
+from darner.db.tables.archive import archive_segment
 from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_batch
-from darner.retention.archive.catalog import figures as archive_figures
 from darner.retention.growth.values import Disk, Seen, Sizes
+
+_READABLE = ("SEALED", "LIVE")
 
 
 def disk_of(directory: Path | None) -> Disk | None:
@@ -46,8 +48,10 @@ def sizes_of(conn: Connection) -> Sizes:
 
 def archive_of(conn: Connection) -> tuple[int, int]:
     """Bytes and rows of the archive, by its catalogue."""
-    found = archive_figures(conn)
-    return found["bytes"], found["jobs"]
+    of = archive_segment.c
+    sums = (func.sum(of.bytes), func.sum(of.row_count - of.skipped))
+    size, rows = conn.execute(select(*sums).where(of.state.in_(_READABLE))).one()
+    return int(size or 0), int(rows or 0)
 
 
 def seen_of(conn: Connection) -> Seen:

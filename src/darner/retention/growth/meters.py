@@ -99,8 +99,7 @@ class GrowthMeters:
         """There is a new sample, and a forecast."""
         counts, sizes = sample.counts, sample.sizes
         self._set(f"{_GROWTH}jobs", {(tier,): float(rows) for tier, rows in counts.tiers.items()})
-        by_tier = {(tier,): float(rows * counts.tier_bytes.get(tier, 0)) for tier, rows in counts.tiers.items()}
-        self._set(f"{_GROWTH}job_bytes", by_tier)
+        self._set(f"{_GROWTH}job_bytes", {(tier,): float(size) for tier, size in counts.tier_bytes.items()})
         parts = {("live",): float(sizes.live), ("reclaimable",): float(sizes.reclaimable)}
         self._set(f"{_GROWTH}database_bytes", {**parts, ("log",): float(sizes.log)} if sizes.log is not None else parts)
         disk = {("size",): float(sample.disk.bytes), ("free",): float(sample.disk.free)} if sample.disk else {}

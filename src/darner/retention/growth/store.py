@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from darner.db.tables.growth import growth_sample
-from darner.retention.growth.adjust import NO_PRESSURE, Pressure
+from darner.retention.growth.adjust import NO_PRESSURE, Pressure, adjusted
 from darner.retention.growth.budget import Budget, budget_from_json, budget_to_json
 from darner.retention.growth.ladder import Ladder, Stage, Step
 from darner.retention.growth.values import Sample
+from darner.retention.policy import Policy
 from darner.retention.sql import marks
 
 BUDGET, LADDER = "budget", "growth"
@@ -99,3 +100,8 @@ def pressure(conn: Connection, now_ms: int) -> Pressure:
         return NO_PRESSURE
     standing, wanted = body["ladder"], budget(conn)
     return Pressure(stage=Stage(standing["stage"]), cut=int(standing["cut"]), floor=wanted.shorten if wanted else None)
+
+
+def carried_out(conn: Connection, policy: Policy, now_ms: int) -> Policy:
+    """The policy as a sweep that begins now carries it out (`RetentionParts.adjust`)."""
+    return adjusted(policy, pressure(conn, now_ms))

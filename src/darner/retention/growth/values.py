@@ -20,8 +20,8 @@ class Disk:
 class Counts:
     """Jobs by tier and by state. `exact`: counted; else estimated from windows of ids all over the history.
 
-    `job_bytes`: what one job takes on average, by `type/tier`, indexes included; a share of what the database takes, by the lengths
-    of some jobs' texts.
+    `tier_bytes`: what all jobs of a tier take; `job_bytes`: what one takes on average, by `type/tier`. Indexes included; both are
+    shares of what the database takes, by the lengths of some jobs' texts.
     """
 
     exact: bool = True

@@ -6,16 +6,20 @@ Times are RFC 3339; durations are shown as they were typed.
 from fastapi import APIRouter
 
 from darner.retention.engine import RetentionEngine
+from darner.retention.growth.growth import Growth
+from darner.retention.rest import growth as room
 from darner.retention.rest import holds, policy, preview, runs
 
 _PREFIX = "/api/v1/retention"
 
 
-def router(engine: RetentionEngine) -> APIRouter:
-    """All routes of retention."""
+def router(engine: RetentionEngine, *, growth: Growth | None = None) -> APIRouter:
+    """All routes of retention, as far as the parts are there."""
     api = APIRouter(prefix=_PREFIX, tags=["retention"])
     policy.routes(api, engine)
     preview.routes(api, engine)
     runs.routes(api, engine)
     holds.routes(api, engine)
+    if growth is not None:
+        room.routes(api, growth)
     return api
