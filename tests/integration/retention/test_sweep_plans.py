@@ -57,8 +57,9 @@ def test_every_choice_is_bounded_locked_and_has_the_floor(dialect: str, name: st
         assert ("export_outbox" in told) is not name.endswith(" 1")
 
 
-def plan(db: Database, statement: ClauseElement) -> str:
-    compiled = statement.compile(dialect=db.engine.dialect, compile_kwargs={"literal_binds": True})
+def plan(db: Database, statement: ClauseElement | str) -> str:
+    written = {"literal_binds": True}
+    compiled = statement if isinstance(statement, str) else statement.compile(dialect=db.engine.dialect, compile_kwargs=written)
     return " | ".join(row[3] for row in db.read_sync(lambda conn: conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}")).all()))
 
 
@@ -79,11 +80,12 @@ async def test_counting_what_is_due_reads_a_range_of_the_index(history: History)
 
 
 async def test_groups_are_walked_from_their_newest(history: History) -> None:
-    for statement in (newest_statement(5, 3), older_statement(5, last=(7, 8), limit=9)):
+    for statement in (newest_statement([5, -6], 3), older_statement({5: (7, 8, 9), -6: (7, 8, 9)})):
         told = plan(history.db, statement)
         assert "ix_job_group_group_key" in told, told
         assert "TEMP B-TREE" not in told, told
-        assert "SCAN" not in told, told
+        assert "SCAN g" not in told, told
+        assert "SCAN j" not in told, told
 
 
 async def test_every_child_is_found_by_an_index(history: History) -> None:

@@ -8,10 +8,11 @@ person may have removed a newer one meanwhile.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from darner.core.errors import InvalidInputError
 from darner.core.job import DetailState, Tier
@@ -25,6 +26,9 @@ from darner.retention.sql.facts import JobRow
 ReadArgs = Callable[[Connection, Sequence[int]], Mapping[int, Mapping[str, Any]]]
 # Jobs that were hidden, or held back by a broken sweep, stand between.
 _SLACK = 50
+# SQLite takes at most 500 parts of a union.
+_GROUPS_AT_ONCE = 100
+_IDS_AT_ONCE = 1_000
 
 
 def group_text(per: Group, args: Mapping[str, Any]) -> str:
@@ -37,6 +41,7 @@ def group_text(per: Group, args: Mapping[str, Any]) -> str:
     return "\n".join(urls)
 
 
+@lru_cache(maxsize=4096)
 def _repository(url: str) -> str:
     try:
         found = parse_image_url(url)
@@ -65,22 +70,21 @@ def regroup(
     wanted = _wanted(conn, grouped, read_args)
     _write(conn, before, wanted)
     kept = {key: f"{KEPT_PREFIX}{rule.name}" for key, (_, rule) in grouped.items() if key not in wanted}
-    rule_of = {key: grouped[job_id][1] for job_id, (key, _) in wanted.items()}
-    for key in set(before.values()) - set(rule_of):
-        _reopen(conn, key, ids, [rule for _, rule in found if rule is not None])
-    joined = Counter(key for key, _ in wanted.values())
-    for key, rule in rule_of.items():
-        kept |= dict.fromkeys(_settle(conn, key, rule, ids, joined=joined[key]), f"{KEPT_PREFIX}{rule.name}")
+    joined: dict[str, Counter[int]] = {}
+    rules = {rule.name: rule for _, rule in grouped.values()}
+    for job_id, (key, _) in wanted.items():
+        joined.setdefault(grouped[job_id][1].name, Counter())[key] += 1
+    left = set(before.values()) - {key for key, _ in wanted.values()}
+    _reopen(conn, left, ids, [rule for _, rule in found if rule is not None])
+    for name, counts in joined.items():
+        kept |= dict.fromkeys(_settle(conn, counts, rules[name], ids), f"{KEPT_PREFIX}{name}")
     return kept
 
 
 def newest(conn: Connection, ids: Sequence[int], count: int) -> set[int]:
     """Those of the jobs that are among the newest `count` of their group. Hidden jobs do not count."""
-    keys = set(_groups_of(conn, ids).values())
-    found: set[int] = set()
-    for key in keys:
-        found |= set(_newest(conn, key, count))
-    return found & set(ids)
+    tops = newest_of(conn, set(_groups_of(conn, ids).values()), count)
+    return {job_id for top in tops.values() for _, job_id in top} & set(ids)
 
 
 def _counts(row: JobRow, rule: Rule) -> bool:
@@ -127,51 +131,72 @@ def _write(conn: Connection, before: Mapping[int, int], wanted: Mapping[int, tup
         conn.execute(insert(job_group), fresh)
 
 
-def _settle(conn: Connection, key: int, rule: Rule, ids: Mapping[str, int], *, joined: int) -> list[int]:
-    """The newest of a group; those that were kept and are not among them are sorted anew, those that should be are kept.
+def _settle(conn: Connection, joined: Mapping[int, int], rule: Rule, ids: Mapping[str, int]) -> list[int]:
+    """The newest of groups; those that were kept and are not among them are sorted anew, those that should be are kept.
 
-    `joined`: how many jobs came into the group just now; at most so many of those before can have fallen out.
+    `joined`: how many jobs came into each group just now; at most so many of those before can have fallen out.
     """
     count = rule.keep_last.count if rule.keep_last else 0
-    top = _newest(conn, key, count)
     kept, plain = ids[f"{KEPT_PREFIX}{rule.name}"], ids[rule.name]
-    if len(top) == count:
-        last = conn.execute(select(job_group.c.finished_at).where(job_group.c.job_id == top[-1])).scalar_one()
-        beyond_last = list(conn.execute(older_statement(key, last=(last, top[-1]), limit=joined + _SLACK)).scalars())
-        if beyond_last:
-            fallen = update(job).where(job.c.id.in_(beyond_last), job_class == kept)
-            conn.execute(fallen.values({job_class.name: UNCLASSIFIED}))
-    if top:
-        conn.execute(update(job).where(job.c.id.in_(top), job_class == plain).values({job_class.name: kept}))
-    return top
+    tops = newest_of(conn, joined, count)
+    full = {key: (*top[-1], joined[key] + _SLACK) for key, top in tops.items() if len(top) == count}
+    _move(conn, older_than(conn, full), kept, UNCLASSIFIED)
+    keeping = [job_id for top in tops.values() for _, job_id in top]
+    _move(conn, keeping, plain, kept)
+    return keeping
 
 
-def older_statement(key: int, *, last: tuple[int, int], limit: int) -> Select[Any]:
-    """The jobs of a group that come after a job (its end and id) in age, newest first."""
-    older = or_(job_group.c.finished_at < last[0], and_(job_group.c.finished_at == last[0], job_group.c.job_id < last[1]))
-    here = (job_group.c.group_key == key, job_group.c.finished_at <= last[0], older)
-    return _members().where(*here).limit(limit)
+def _reopen(conn: Connection, keys: Collection[int], ids: Mapping[str, int], rules: Sequence[Rule]) -> None:
+    """Jobs left these groups: others may be among the newest now, so those are sorted anew."""
+    counts = {ids[rule.name]: rule.keep_last.count for rule in rules if rule.keep_last is not None}
+    tops = newest_of(conn, keys, max(counts.values())) if keys and counts else {}
+    for plain in counts:
+        _move(conn, [job_id for top in tops.values() for _, job_id in top], plain, UNCLASSIFIED)
 
 
-def newest_statement(key: int, count: int) -> Select[Any]:
-    """The newest of a group that are not hidden."""
-    shown = (job_group.c.group_key == key, job.c.tier != int(Tier.DELETED))
-    return _members().join(job, job.c.id == job_group.c.job_id).where(*shown).limit(count)
+def _move(conn: Connection, keys: Sequence[int], before: int, after: int) -> None:
+    """From one class to another, those that are in the one."""
+    for start in range(0, len(keys), _IDS_AT_ONCE):
+        some = update(job).where(job.c.id.in_(keys[start : start + _IDS_AT_ONCE]), job_class == before)
+        conn.execute(some.values({job_class.name: after}))
 
 
-def _members() -> Select[Any]:
-    return select(job_group.c.job_id).order_by(job_group.c.finished_at.desc(), job_group.c.job_id.desc())
+def newest_of(conn: Connection, keys: Collection[int], count: int) -> dict[int, list[tuple[int, int]]]:
+    """By group the (end, id) of its newest jobs that are not hidden, newest first; many groups in one statement."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for some in _chunks(sorted(keys)):
+        for key, ended, job_id in conn.exec_driver_sql(newest_statement(some, count)):
+            found.setdefault(int(key), []).append((int(ended), int(job_id)))
+    return {key: sorted(top, reverse=True) for key, top in found.items()}
 
 
-def _newest(conn: Connection, key: int, count: int) -> list[int]:
-    return [int(one) for one in conn.execute(newest_statement(key, count)).scalars()]
+def older_than(conn: Connection, lasts: Mapping[int, tuple[int, int, int]]) -> list[int]:
+    """The jobs that come in age after a job of their group; by group its end and id, and how many are wanted."""
+    found: list[int] = []
+    for some in _chunks(sorted(lasts)):
+        found += [int(one) for one in conn.exec_driver_sql(older_statement({key: lasts[key] for key in some})).scalars()]
+    return found
 
 
-def _reopen(conn: Connection, key: int, ids: Mapping[str, int], rules: Sequence[Rule]) -> None:
-    """A job left this group: others may be among the newest now, so those are sorted anew."""
-    keeping = [rule for rule in rules if rule.keep_last is not None]
-    most = max((rule.keep_last.count for rule in keeping if rule.keep_last), default=0)
-    top = _newest(conn, key, most) if most else []
-    if top:
-        plain = {ids[rule.name] for rule in keeping}
-        conn.execute(update(job).where(job.c.id.in_(top), job_class.in_(plain)).values({job_class.name: UNCLASSIFIED}))
+def newest_statement(keys: Sequence[int], count: int) -> str:
+    """Numbers only, so it is written as text: building it from expressions would take longer than running it."""
+    members = "FROM job_group g JOIN job j ON j.id = g.job_id WHERE g.group_key = {key:d} AND j.tier <> 3"
+    order = f"ORDER BY g.finished_at DESC, g.job_id DESC LIMIT {count:d}"
+    return _union(f"g.group_key, g.finished_at, g.job_id {members.format(key=key)} {order}" for key in keys)
+
+
+def older_statement(lasts: Mapping[int, tuple[int, int, int]]) -> str:
+    """See `newest_statement`."""
+    return _union(
+        f"g.job_id FROM job_group g WHERE g.group_key = {key:d} AND g.finished_at <= {ended:d}"
+        f" AND (g.finished_at < {ended:d} OR g.job_id < {job_id:d}) ORDER BY g.finished_at DESC, g.job_id DESC LIMIT {limit:d}"
+        for key, (ended, job_id, limit) in lasts.items()
+    )
+
+
+def _union(parts: Iterable[str]) -> str:
+    return " UNION ALL ".join(f"SELECT * FROM (SELECT {part}) AS t{n}" for n, part in enumerate(parts))  # noqa: S608  (numbers)
+
+
+def _chunks(keys: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (keys[start : start + _GROUPS_AT_ONCE] for start in range(0, len(keys), _GROUPS_AT_ONCE))
