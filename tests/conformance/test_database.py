@@ -245,3 +245,9 @@ def test_every_error_is_one_of_ours(db: Database) -> None:
         db.read_sync(lambda conn: conn.execute(text("SELECT nothing FROM nowhere")))
     assert "SELECT" not in caught.value.message
     assert access_token.name not in caught.value.message
+
+
+def test_a_manager_that_was_overtaken_by_an_upgrade_takes_no_lease(db: Database) -> None:
+    db.write_sync(lambda conn: conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999_future'"))
+    with pytest.raises(ConflictError, match=r"upgraded to schema 9999_future"):
+        db.write_sync(lambda conn: acquire_lease(conn, "sweep", "old", ttl_s=60))

@@ -43,6 +43,7 @@ class Database:
         self.dialect: str = engine.dialect.name
         self.name = engine.url.render_as_string(hide_password=True)
         self._patience_s = patience_s
+        self._away = False
         embedded = self.dialect == "sqlite"
         self._writer: contextlib.AbstractContextManager[Any] = threading.Lock() if embedded else contextlib.nullcontext()
         self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
@@ -121,17 +122,26 @@ class Database:
             raw.close()
 
     def _persist(self, attempt: Callable[[], T]) -> T:
-        deadline = time.monotonic() + self._patience_s
+        """Try again for a while. Once a server stayed away for that long, all calls fail at once until one finds it there.
+
+        Or the few threads would be waiting one after the other, and every caller for minutes.
+        """
+        began = time.monotonic()
         for wait_s in backoff(first_s=0.02, cap_s=1.0):
             try:
-                return attempt()
+                result = attempt()
             except exc.DBAPIError as error:
+                is_away = failures.is_away(error)
                 moved = failures.is_read_only(error)
                 if moved:  # after a failover the address may lead to the new primary, but only new connections do
                     self.engine.dispose()
-                again = moved or failures.was_rolled_back(error) or failures.is_away(error)
-                if not again or time.monotonic() + wait_s > deadline:
+                again = moved or failures.was_rolled_back(error) or (is_away and not self._away)
+                if not again or time.monotonic() + wait_s > began + self._patience_s:
+                    self._away = is_away
                     raise failures.translate(error, self.name) from error
+            else:
+                self._away = False
+                return result
             time.sleep(wait_s)
         raise AssertionError  # backoff never ends
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exc, insert, select, upd
 
 from darner.core.errors import ConflictError
 from darner.db.clock import db_now_ms
+from darner.db.migrate import refuse_unknown_schema
 from darner.db.tables.retention import lease
 
 
@@ -29,7 +30,11 @@ class Lease:
 
 
 def acquire_lease(conn: Connection, name: str, holder: str, *, ttl_s: float) -> Lease | None:
-    """Take the lease if it is free, run out, or ours already; None when another holds it. The epoch grows each time."""
+    """Take the lease if it is free, run out, or ours already; None when another holds it. The epoch grows each time.
+
+    ConflictError if a newer Darner has upgraded the database meanwhile: what the lease is for may have changed its meaning.
+    """
+    refuse_unknown_schema(conn)
     now = db_now_ms(conn)
     until = now + int(ttl_s * 1000)
     row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).one_or_none()

@@ -4,6 +4,7 @@ Two managers may start at the same time: one migrates, the other waits and finds
 nothing on SQLite and PostgreSQL; on MySQL it is taken up again (`resumable`).
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,21 @@ def migrate(db: Database, *, to: str = "head") -> str:
     return db.write_sync(lambda conn: _migrate(conn, db.name, to))
 
 
+def refuse_unknown_schema(conn: Connection) -> None:
+    """For processes that have been running since before somebody else migrated: ConflictError if they do not know the schema."""
+    present = conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if present is not None and present not in _order():
+        raise ConflictError(f"The database was upgraded to schema {present}, which this Darner does not know; start the new one.")
+
+
+@functools.cache
+def _order() -> list[str]:
+    """All revisions, oldest first."""
+    return [revision.revision for revision in _script().walk_revisions()][::-1]
+
+
 def _schema(conn: Connection) -> Schema:
-    script = _script()
-    order = [revision.revision for revision in script.walk_revisions()][::-1]
+    order = _order()
     present = MigrationContext.configure(conn).get_current_heads()
     unknown = [revision for revision in present if revision not in order]
     reached = max((order.index(revision) + 1 for revision in present if revision in order), default=0)
@@ -99,6 +112,8 @@ def _lock(conn: Connection) -> None:
         conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_WAIT_S}s'")
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})")
     elif conn.dialect.name == resumable.ResumableMySql.__dialect__:
+        # Others' readers hold up a change of a table, and that holds up everybody else: not for a day, as is the default.
+        conn.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_WAIT_S}")
         got = conn.exec_driver_sql(f"SELECT GET_LOCK({_MYSQL_LOCK}, {_LOCK_WAIT_S})").scalar()
         if got != 1:
             raise UnavailableError("Another manager has been migrating the database for a minute; try again.")

@@ -60,12 +60,17 @@ def test_sizes_of_all_tables(database: Database) -> None:
             database.write_sync(lambda conn, table=table: conn.exec_driver_sql(f"{words} {table}").close())  # type: ignore[misc]
     found = database.read_sync(sizes)
     tables = {one.name: one for one in found.tables}
-    assert abs(tables["job"].rows - 300) <= 60
-    assert abs(tables["job_event"].rows - 1200) <= 240
+    off = 0 if database.dialect == "sqlite" else 0.6  # servers estimate from some pages
+    assert abs(tables["job"].rows - 300) <= 300 * off
+    assert abs(tables["job_event"].rows - 1200) <= 1200 * off
     assert tables["job_payload"].bytes > 300 * 1_500
     assert 0 < tables["job"].index_bytes < tables["job"].bytes
     assert found.bytes >= sum(one.bytes for one in found.tables) * 0.9
     assert [one.bytes for one in found.tables] == sorted((one.bytes for one in found.tables), reverse=True)
+
+
+def test_the_fast_check_does_not_read_the_whole_file(database: Database) -> None:
+    assert by_name(check(database)).keys() - by_name(check(database, fast=True)).keys() <= {"integrity"}
 
 
 def test_a_file_made_by_somebody_else(tmp_path: Path) -> None:

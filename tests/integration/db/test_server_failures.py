@@ -143,6 +143,26 @@ def test_what_breaks_before_the_commit_is_tried_again(server: Server, url: str) 
         db.close()
 
 
+def test_once_a_server_has_been_away_for_long_nobody_waits_until_it_is_back(server: Server, db: Database) -> None:
+    db.write_sync(bump)
+    server.stop()
+    with pytest.raises(UnavailableError):
+        db.write_sync(bump)
+    began = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(UnavailableError, match="does not answer"):
+            db.read_sync(count)
+    assert time.monotonic() - began < 1
+    server.start()
+    db.write_sync(bump)
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError):
+        db.read_sync(count)
+    assert time.monotonic() - began > 0.5
+    server.start()
+
+
 def test_a_deadlock_is_tried_again_and_both_are_done(db: Database, url: str) -> None:
     db.write_sync(lambda conn: [add(conn, name) for name in ("a", "b")])
     meeting = threading.Barrier(2)

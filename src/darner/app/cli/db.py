@@ -35,11 +35,16 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="db")
 
 
-def check_database(context: typer.Context, database: Url = None, config: Config = None) -> None:
+def check_database(
+    context: typer.Context,
+    database: Url = None,
+    config: Config = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out the integrity of an SQLite file, which reads all of it.")] = False,
+) -> None:
     """Look at everything that Darner needs of the database; ends with 1 if something is wrong. Changes nothing."""
     options: Globals = context.obj
     with _opened(options, database, config) as db:
-        found = check(db)
+        found = check(db, fast=fast)
         name = db.name
     failed = any(one.level == Level.FAIL for one in found)
     if options.json:

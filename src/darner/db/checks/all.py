@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -12,7 +13,12 @@ from darner.db.clock import db_now_ms
 from darner.db.database import Database
 from darner.db.migrate import schema_of
 
-_SPECIAL: dict[str, Callable[[Connection], Iterator[Finding]]] = {
+
+class _Special(Protocol):
+    def __call__(self, conn: Connection, *, fast: bool) -> Iterator[Finding]: ...
+
+
+_SPECIAL: dict[str, _Special] = {
     "sqlite": sqlite.findings,
     "mysql": mysql.findings,
     "postgresql": postgresql.findings,
@@ -22,8 +28,8 @@ _SLOW_MS = 20
 _PROBES = 5
 
 
-def check(db: Database) -> list[Finding]:
-    """Everything about a database. A server that does not answer is one finding, `connection`."""
+def check(db: Database, *, fast: bool = False) -> list[Finding]:
+    """Everything about a database; `fast` leaves out what reads all of it. A server that does not answer is one finding."""
     try:
         latency_ms = db.read_sync(_latency_ms)
     except DarnerError as error:
@@ -32,7 +38,7 @@ def check(db: Database) -> list[Finding]:
     found = [judged("connection", f"answers in {latency_ms:.1f} ms", good=latency_ms < _SLOW_MS, otherwise=Level.WARN, hint=hint)]
     found += _tried("schema", lambda: [_schema(db)])
     found += _tried("clock", lambda: [_clock(db)])
-    return found + _tried("settings", lambda: db.read_sync(lambda conn: list(_SPECIAL[db.dialect](conn))))
+    return found + _tried("settings", lambda: db.read_sync(lambda conn: list(_SPECIAL[db.dialect](conn, fast=fast))))
 
 
 def _tried(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:

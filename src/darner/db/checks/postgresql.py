@@ -16,7 +16,7 @@ _WRAP_AROUND = 1_000_000_000
 _FEWEST_CONNECTIONS = 30
 
 
-def findings(conn: Connection) -> Iterator[Finding]:
+def findings(conn: Connection, *, fast: bool) -> Iterator[Finding]:  # noqa: ARG001  (all of it is)
     """Version, safety of writes, vacuuming, sequences, replication."""
 
     def show(name: str) -> str:

@@ -23,6 +23,7 @@ _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"
 _NUMBERED: dict[str, Any] = {**_OPTIONS, "sqlite_autoincrement": True}
 
 _FIRST_CLASS = 16
+_AT_ONCE = 5_000
 _KEPT = (
     "id", "uuid", "type", "state", "owner", "cluster_count", "part_count", "part_done", "part_failed", "bytes_total", "bytes_done",
     "summary", "error", "tag", "application", "priority", "bio", "idempotency_key", "created_at", "started_at", "finished_at",
@@ -137,10 +138,23 @@ def _alter_job() -> None:
         op.add_column("job", column)
     op.alter_column("job", "uuid", server_default="", existing_type=String(36), existing_nullable=False)
     op.alter_column("job", "deadline_at", server_default="0", existing_type=_MILLIS, existing_nullable=False)
-    op.execute("UPDATE job SET base_at = finished_at")
+    _fill_base()
     op.drop_index("ix_job_owner", "job")
     for name in ("ix_job_class", "ix_job_owner"):
         op.create_index(name, "job", [*_INDEXES[name], "id"])
+
+
+def _fill_base() -> None:
+    """In one statement, but on MySQL, where a long history in one transaction exceeds limits, in many; it cannot go back anyway."""
+    bind = op.get_bind()
+    if bind.dialect.name != "mysql":
+        op.execute("UPDATE job SET base_at = finished_at")
+        return
+    last = bind.execute(text("SELECT COALESCE(max(id), 0) FROM job")).scalar_one()
+    for first in range(0, last + 1, _AT_ONCE):
+        span = {"first": first, "last": first + _AT_ONCE}
+        bind.execute(text("UPDATE job SET base_at = finished_at WHERE id > :first AND id <= :last"), span)
+        bind.exec_driver_sql("COMMIT")
 
 
 def _folded() -> None:
