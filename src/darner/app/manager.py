@@ -37,6 +37,7 @@ from darner.kit.log import get_logger
 from darner.net.guard import AddressPolicy
 from darner.net.http import SessionSettings
 from darner.retention.rest import router as retention_routes
+from darner.retention.rest.growth import metrics
 
 _log = get_logger("manager")
 
@@ -137,7 +138,17 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
 
 def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, kept: Keeping) -> FastAPI:
     """The REST application with the routes of every room."""
-    return build_app(tokens, [token_routes(), fleet_routes(fleet), job_routes(jobs), retention_routes(kept.engine)])
+    registries = [kept.engine.meters.registry, *([kept.growth.meters.registry] if kept.growth else [])]
+    return build_app(
+        tokens,
+        [
+            token_routes(),
+            fleet_routes(fleet),
+            job_routes(jobs),
+            retention_routes(kept.engine, growth=kept.growth),
+            metrics(registries),
+        ],
+    )
 
 
 @asynccontextmanager
@@ -177,6 +188,7 @@ def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept
         resolver=RegistryImages(SessionSettings(policy=policy, ca_file=origin.ca_file)),
         retention=kept.engine,
         vault=Vault.at(config.security.key_file),
+        admission=kept.growth,
     )
     return JobsEngine(config.jobs, ports)
 

@@ -17,6 +17,8 @@ from darner.retention.archive.engine import Archive
 from darner.retention.engine import RetentionEngine
 from darner.retention.export.config import ExportConfig
 from darner.retention.export.exporter import Exporter
+from darner.retention.growth.config import GrowthConfig
+from darner.retention.growth.growth import Growth
 from darner.retention.ports import RetentionParts
 from darner.retention.sweep.work import Work
 from darner.retention.works.dictionaries import DictionaryWork
@@ -39,6 +41,7 @@ class Keeping:
     codec: Codec
     archive: Archive | None = None
     exporter: Exporter | None = None
+    growth: Growth | None = None
 
 
 @asynccontextmanager
@@ -49,6 +52,8 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
     async with AsyncExitStack() as stack:
         archive = await stack.enter_async_context(Archive(db, config.archive, codec)) if config.archive.url else None
         exporter = await stack.enter_async_context(Exporter(db, codec, config.export.sinks))
+        local = "://" not in config.archive.url
+        growth = Growth(db, config=GrowthConfig(archive_local=local))
         works: list[Callable[[], Work]] = [
             partial(DictionaryWork, codec),
             partial(fold_work, codec),
@@ -60,9 +65,17 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
             batch_cap=batch_cap,
             read_args=partial(_read_args, codec),
             restore_archived=archive.restore if archive else None,
+            adjust=growth.adjusted,
         )
         engine = await stack.enter_async_context(RetentionEngine(db, parts=parts))
-        yield Keeping(engine=engine, codec=codec, archive=archive, exporter=exporter)
+        growth.on_full = partial(_sweep_now, engine)
+        await stack.enter_async_context(growth)
+        yield Keeping(engine=engine, codec=codec, archive=archive, exporter=exporter, growth=growth)
+
+
+async def _sweep_now(engine: RetentionEngine) -> None:
+    """A write found the disk full: what is due goes now."""
+    await engine.run(dry_run=False, by="system: the disk is full")
 
 
 def _read_args(codec: Codec, conn: Connection, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from darner.retention.policy import Policy
 from darner.retention.sweep.work import Work
 
 # Puts jobs into the outbox of a sink: (transaction, ids of jobs, sink, now in unix ms).
@@ -22,6 +23,7 @@ class RetentionParts:
 
     `batch_cap`: the most rows that one transaction of this database may change, where there is such a limit (Galera).
     `write_latency_s`: how long writes of others take at present, if somebody measures that.
+    `adjust`: the policy as it is to be carried out now, where room is short.
     """
 
     works: Sequence[Callable[[], Work]] = ()
@@ -30,3 +32,4 @@ class RetentionParts:
     restore_archived: RestoreArchived | None = None
     batch_cap: Callable[[Connection], int | None] | None = None
     write_latency_s: Callable[[], float | None] | None = None
+    adjust: Callable[[Policy], Policy] | None = None

@@ -71,7 +71,9 @@ class Sweeper:
         self.meters = SweepMeters()
         file = beside(db.engine.url.database) if db.dialect == "sqlite" else None
         witness = Witness(file)
-        self._beginner = Beginner(db=db, config=config, holder=holder, boot_clock=boot_clock, witness=witness)
+        self._beginner = Beginner(
+            db=db, config=config, holder=holder, boot_clock=boot_clock, witness=witness, adjust=self._parts.adjust
+        )
 
     def stop(self) -> None:
         """End the running sweep after its batch."""

@@ -12,6 +12,7 @@ from darner.db.tables.retention import lease
 from darner.retention import records
 from darner.retention.clock import BootReading, distrust, marked
 from darner.retention.config import SweepConfig
+from darner.retention.policy import Policy
 from darner.retention.rules import Order
 from darner.retention.sql import fence, holds, marks, runs
 from darner.retention.sql.classes import make_classes
@@ -52,6 +53,7 @@ class Beginner:
     holder: str
     boot_clock: Callable[[], BootReading]
     witness: Witness
+    adjust: Callable[[Policy], Policy] | None = None
 
     async def begin(self, ask: Ask) -> Sweep | None:
         """Take the lease and write the run's row; None when another manager sweeps. SweepRefusedError when there is no policy."""
@@ -142,7 +144,9 @@ class Beginner:
         ask: Ask,
         found: Mapping[str, Mapping[str, Any]],
     ) -> Sweep:
-        order = Order(policy=policy.policy, selectors=holds.selectors(conn))
+        # Room that runs short makes steps come earlier; how jobs are sorted is the same (growth.adjust).
+        carried_out = self.adjust(policy.policy) if self.adjust is not None else policy.policy
+        order = Order(policy=carried_out, selectors=holds.selectors(conn))
         seen, window = fence.look(conn), found.get("window", {})
         return Sweep(
             db=self.db,
