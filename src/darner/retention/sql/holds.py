@@ -78,7 +78,7 @@ def drop_expired(conn: Connection, now_ms: int) -> int:
     over = select(retention_hold).where(retention_hold.c.until <= now_ms).order_by(retention_hold.c.id).limit(_EXPIRED_AT_ONCE)
     found = [_hold(row) for row in conn.execute(over).all()]
     for one in found:
-        _end(conn, one, "system")
+        _end(conn, one, "the end of its time")
     return len(found)
 
 
