@@ -224,6 +224,7 @@ class Growth:
         wall = self._clock.now
         found: Facts = await self._db.read(lambda conn: facts_of(conn, wall_ms=lambda: int(wall() * 1000)))
         self.meters.told(found, stage=self._pressure.stage)
+        await self._see(await self._watcher.look())  # a manager that does not watch shows figures too
 
     async def _watch(self) -> None:
         """Look again and again; whatever goes wrong, the next look must come."""
