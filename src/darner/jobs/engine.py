@@ -19,7 +19,7 @@ from darner.core.work import PartOrder, Verdict, WorkReport
 from darner.jobs.bell import PLAN, WORK, Bell
 from darner.jobs.config import JobsConfig
 from darner.jobs.events import Action, Details, Job, JobSpec, LeasedPart, Limits, NewJob
-from darner.jobs.planner import Planner
+from darner.jobs.planner import TROUBLE_CAP_S, Planner
 from darner.jobs.ports import Admission, HostDirectory, ImageResolver, JobBook, JobHistory, RetentionView, Sealer, WorkBook
 from darner.jobs.rules import parse_request, shown_args, summary_of
 from darner.jobs.secrets import WORK as WORK_OF_TYPE
@@ -27,6 +27,7 @@ from darner.jobs.secrets import Sealed, pack, unpack
 from darner.jobs.view import MAX_RESULT_HOSTS, result_json
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
+from darner.kit.retry import backoff
 
 KEPT_SPECS = 256
 _log = get_logger("jobs")
@@ -230,13 +231,16 @@ class JobsEngine:
             await self._clock.sleep(1.0)
 
     async def _tick(self) -> None:
+        trouble = backoff(first_s=self.config.tick_s, cap_s=TROUBLE_CAP_S)
         while True:
             await self._clock.sleep(self.config.tick_s)
             try:
                 changed = await self._ports.work.tick()
             except DarnerError as error:
                 _log.warning("cannot look after leases", reason=error.message)
+                await self._clock.sleep(next(trouble))
                 continue
+            trouble = backoff(first_s=self.config.tick_s, cap_s=TROUBLE_CAP_S)
             if changed:
                 self.bell.ring(WORK, *changed)
 

@@ -23,6 +23,9 @@ RESOLVE_TIMEOUT_S = 120.0
 LOOK_LIMIT = 100
 _log = get_logger("jobs")
 
+# How long the room's loops wait, at most, while the database is away.
+TROUBLE_CAP_S = 5.0
+
 
 @dataclass(slots=True)
 class _Tries:
@@ -51,6 +54,7 @@ class Planner:
 
     async def run(self) -> None:
         """Plan what waits, as it comes."""
+        trouble = backoff(first_s=self._config.tick_s, cap_s=TROUBLE_CAP_S)
         async with asyncio.TaskGroup() as group:
             with self._bell.listen(PLAN) as ear:
                 while True:
@@ -60,6 +64,9 @@ class Planner:
                             group.create_task(self._one(job_id))
                     except DarnerError as error:
                         _log.warning("cannot look for jobs to plan", reason=error.message)
+                        await self._clock.sleep(next(trouble))
+                    else:
+                        trouble = backoff(first_s=self._config.tick_s, cap_s=TROUBLE_CAP_S)
                     await ear.wait(self._config.tick_s)
 
     async def _due(self) -> list[int]:
