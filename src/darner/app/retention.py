@@ -62,6 +62,7 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
         parts = RetentionParts(
             works=works,
             enqueue=exporter.enqueue,
+            known_sinks=exporter.known_sinks,
             batch_cap=batch_cap,
             read_args=partial(_read_args, codec),
             restore_archived=archive.restore if archive else None,

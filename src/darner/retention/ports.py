@@ -23,11 +23,13 @@ class RetentionParts:
 
     `batch_cap`: the most rows that one transaction of this database may change, where there is such a limit (Galera).
     `write_latency_s`: how long writes of others take at present, if somebody measures that.
+    `known_sinks`: the names that rules may export to; None: any.
     `adjust`: the policy as it is to be carried out now, where room is short.
     """
 
     works: Sequence[Callable[[], Work]] = ()
     enqueue: Enqueue | None = None
+    known_sinks: frozenset[str] | None = None
     read_args: ReadArgs | None = None
     restore_archived: RestoreArchived | None = None
     batch_cap: Callable[[Connection], int | None] | None = None

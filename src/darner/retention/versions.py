@@ -220,6 +220,7 @@ class PolicyDesk:
         return _Candidate(policy=policy_from_json(data), origin="user")
 
     def _add(self, conn: Connection, found: _Candidate, change: Change) -> PolicyVersion:
+        self._check_sinks(found.policy)
         hold_sweeps(conn)
         confirmed = change.preview_token is not None
         if change.preview_token is not None and not check_token(conn, change.preview_token, found.policy):
@@ -233,6 +234,14 @@ class PolicyDesk:
             base_version=change.base_version,
             confirmed=confirmed,
         )
+
+    def _check_sinks(self, policy: Policy) -> None:
+        """Jobs of a rule whose sink nobody knows would wait for ever."""
+        known = self._parts.known_sinks
+        for number, rule in enumerate(policy.rules):
+            if known is not None and rule.export and rule.export not in known:
+                names = ", ".join(sorted(known)) or "none is configured (retention.export.sinks)"
+                raise InvalidInputError(f"There is no sink {rule.export!r}; known are: {names}.", field=f"rules[{number}].export")
 
     async def _change(self, add: Callable[[Connection], PolicyVersion]) -> PolicyVersion:
         made = await self._db.write(add)

@@ -14,6 +14,7 @@ from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_policy
 from darner.retention import records
 from darner.retention.engine import RetentionEngine
+from darner.retention.ports import RetentionParts
 from darner.retention.presets import SEED_ORIGIN, default_policy
 
 
@@ -92,3 +93,13 @@ async def test_a_rule_that_may_not_come_anew_is_not_brought_back_either(database
     with pytest.raises(InvalidInputError, match="choose another name"):
         await engine.rollback(1, by="ann")
     assert (await engine.policy()).version == 2
+
+
+async def test_a_sink_that_nobody_knows_is_refused(database: Database) -> None:
+    engine = RetentionEngine(database, parts=RetentionParts(known_sinks=frozenset({"loki"})))
+    rule = {"name": "all", "hot": "6h", "export": "lokki"}
+    with pytest.raises(InvalidInputError, match="known are: loki") as refused:
+        await engine.set_policy({"rules": [rule]}, by="ann")
+    assert refused.value.field == "rules[0].export"
+    made = await engine.set_policy({"rules": [{**rule, "export": "loki"}]}, by="ann")
+    assert made.policy.rules[0].export == "loki"
