@@ -27,6 +27,7 @@ from darner.retention.window import parse_window
 _log = get_logger("retention")
 _SHOWN_AFTER_S = 5.0
 _NAME_LIMIT = 24
+_REASON_LIMIT = 512
 _TRIES = 10
 _TRY_AGAIN_S = 0.3
 
@@ -112,9 +113,13 @@ class SweepDesk(PolicyDesk):
         """Rows and bytes of a run by rule and action."""
         return await self._db.read(lambda conn: runs.moved_by_rule(conn, run_id))
 
-    async def pause(self, *, paused: bool, by: str) -> None:
-        """No sweep by the clock until resumed; by hand they are still possible. A running one ends after its batch."""
-        await self._db.write(lambda conn: marks.set_mark(conn, "paused", {"paused": paused}, by=by))
+    async def pause(self, *, paused: bool, by: str, reason: str = "") -> None:
+        """No sweep by the clock until resumed; by hand they are still possible. A running one ends after its batch.
+
+        `reason` is shown with the status: after a backup was restored, say so here before managers are started again.
+        """
+        body = {"paused": paused, "reason": reason[:_REASON_LIMIT] if paused else ""}
+        await self._db.write(lambda conn: marks.set_mark(conn, "paused", body, by=by))
         if paused:
             self._sweeper.stop()
         _log.info("retention paused" if paused else "retention resumed", by=by)

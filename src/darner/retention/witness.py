@@ -4,8 +4,9 @@ The epoch of the sweeper's lease only grows. A database whose epoch is lower tha
 earlier state: jobs are in it again that had been forgotten, or archived, and holds and policy may be those of last week. Then
 nothing may be moved before a person has looked (spec/retention.md, 5.6). Each process remembers the highest epoch it has seen; for
 SQLite also a small file beside the database does, because there a restored file usually meets a manager that has just been started.
-Managers on a server database notice a restore while at least one of them runs; restored while none runs, say so with
-`darner retention pause`. A database made anew has another instance id and is not compared.
+A restore that brings that file back too is not noticed, so leave it out of backups. Managers on a server database notice a restore
+while at least one of them runs. Where it cannot be noticed, say so with `darner retention pause`.
+A database made anew has another instance id and is not compared.
 """
 
 import contextlib

@@ -61,6 +61,8 @@ async def test_dry_run_then_run_then_history(http: httpx.AsyncClient, history: H
 
 async def test_pause_and_resume(http: httpx.AsyncClient) -> None:
     assert (await http.post("/pause")).json()["paused"] is True
+    paused = (await http.post("/pause", json={"reason": "a backup was restored"})).json()
+    assert (paused["paused"], paused["paused_reason"]) == (True, "a backup was restored")
     assert (await http.get("/status")).json()["next_run_at"] is None
     assert (await http.post("/resume")).json()["paused"] is False
 

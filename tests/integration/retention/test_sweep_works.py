@@ -12,11 +12,13 @@ from tests.integration.retention.history import History, open_history
 from tests.integration.retention.sweeping import QUICK, engine_of, seeded, sweep, until
 
 from darner.core.errors import DarnerError, UnavailableError
-from darner.db import Database
+from darner.db import Database, db_now_ms
 from darner.db.tables.export import export_outbox
+from darner.db.tables.growth import growth_sample
 from darner.db.tables.jobs import job
-from darner.db.tables.retention import retention_hold
+from darner.db.tables.retention import retention_hold, retention_preview
 from darner.retention.config import SweepConfig
+from darner.retention.policy import HOUR_MS
 from darner.retention.ports import RetentionParts
 from darner.retention.sql.marks import set_mark
 from darner.retention.sweep.work import Done, SweepContext
@@ -237,3 +239,21 @@ async def test_a_sweep_that_cannot_begin_is_in_the_history_once(history: History
         assert "of a later version" in latest.error
         assert (latest.trigger, before.state) == ("schedule", "DONE")
         assert history.left() == [key]
+
+
+async def test_own_records_are_forgotten_after_their_time(history: History) -> None:
+    books = {"runs": "48h", "samples": "24h", "audit": "48h"}
+    await seeded(history.db, {"rules": [{"name": "default", "hot": "6h"}], "bookkeeping": books})
+    now = history.db.read_sync(db_now_ms)
+
+    def put(conn: Connection) -> None:
+        conn.execute(insert(growth_sample), [{"at": now - h * HOUR_MS, "slot": h, "body": "{}"} for h in (1, 23, 25, 900)])
+        days = [{"token": f"t{n}", "policy_digest": "", "body": "{}", "created_at": now - n * 24 * HOUR_MS} for n in (1, 6, 8, 90)]
+        conn.execute(insert(retention_preview), days)
+
+    history.db.write_sync(put)
+    await sweep(history.db)
+    left = history.db.read_sync(lambda conn: sorted(now - at for at in conn.execute(select(growth_sample.c.at)).scalars()))
+    assert left == [HOUR_MS, 23 * HOUR_MS]
+    tokens = history.db.read_sync(lambda conn: sorted(conn.execute(select(retention_preview.c.token)).scalars()))
+    assert tokens == ["t1", "t6"]

@@ -32,6 +32,14 @@ class NewRun(BaseModel):
     yes: bool = False
 
 
+class Pause(BaseModel):
+    """Why nothing is swept for now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=512)] = ""
+
+
 class NewWindow(BaseModel):
     """When sweeps may remove: `22:00-06:00`, on the clock of a zone; null: at any time."""
 
@@ -80,8 +88,8 @@ def _switch_routes(api: APIRouter, engine: RetentionEngine) -> None:
         return shown_status(await engine.status())
 
     @api.post("/pause")
-    async def pause(asker: Asker) -> dict[str, Any]:
-        await engine.pause(paused=True, by=asker.name)
+    async def pause(asker: Asker, body: Pause | None = None) -> dict[str, Any]:
+        await engine.pause(paused=True, by=asker.name, reason=body.reason if body else "")
         return shown_status(await engine.status())
 
     @api.post("/resume")
