@@ -5,8 +5,8 @@ from sqlalchemy import Connection, text
 from darner.db.servers import MYSQL
 from darner.db.sizes import TableSize, sizes
 from darner.kit.units import format_size
-from darner.retention.growth.ladder import Stage
-from darner.retention.growth.values import Sample
+from darner.retention.growth.ladder import Stage, warn_below
+from darner.retention.growth.values import Disk, Sample
 
 _WORTH_BYTES = 64 * 1024**2
 _WORTH_SHARE = 0.2
@@ -37,6 +37,16 @@ def ladder_advice(stage: Stage, sample: Sample | None, *, opted_in: bool) -> lis
     if stage == Stage.REFUSE:
         found.append("New jobs of low importance are refused until there is room: enlarge the disk, or shorten the history.")
     return found
+
+
+def archive_advice(disk: Disk | None) -> list[str]:
+    """What to do when the archive's own disk is nearly full; archiving earlier would not help it."""
+    if disk is None or disk.free >= warn_below(disk.bytes):
+        return []
+    left = f"{format_size(disk.free)} of {format_size(disk.bytes)}"
+    return [
+        f"The archive's disk has {left} left; when it is full, jobs wait in the database. Enlarge it, or archive for less long."
+    ]
 
 
 def _mysql(table: TableSize) -> str:

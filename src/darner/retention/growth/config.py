@@ -18,4 +18,3 @@ class GrowthConfig:
     full_s: float = 120.0
     vacuum_s: float = 30.0
     reserve_bytes: int = 64 * 1024**2
-    archive_local: bool = True

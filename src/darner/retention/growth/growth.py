@@ -51,12 +51,16 @@ class Growth:
         db: Database,
         *,
         data_dir: Path | None = None,
+        archive_dir: Path | None = None,
         archive_figures: ArchiveFigures | None = None,
         holder: str = "",
         config: GrowthConfig | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`data_dir`: whose disk is watched; on SQLite by default the one that the database is in. `db` must have been migrated."""
+        """`db` must have been migrated. `data_dir`: whose disk is watched; on SQLite by default the one that the database is in.
+
+        `archive_dir`: of an archive in a directory; what is in an object store takes no room here.
+        """
         self._db = db
         self._config = config or GrowthConfig()
         self._clock = clock or SystemClock()
@@ -65,7 +69,7 @@ class Growth:
             data_dir = Path(str(db.engine.url.database)).absolute().parent
         self.directory = data_dir
         self.reserve = Reserve(data_dir, self._config.reserve_bytes) if data_dir is not None else None
-        self._watcher = Watcher(db, directory=data_dir, archive=archive_figures, archive_local=self._config.archive_local)
+        self._watcher = Watcher(db, directory=data_dir, archive_directory=archive_dir, archive=archive_figures)
         self.on_full: Callable[[], Awaitable[object]] | None = None
         self.meters = GrowthMeters()
         self._pressure = NO_PRESSURE

@@ -26,6 +26,16 @@ def disk_of(directory: Path | None) -> Disk | None:
     return None
 
 
+def other_disk(directory: Path | None, beside: Path | None) -> Disk | None:
+    """The file system of a directory, if it is not that of the other."""
+    if directory is None:
+        return None
+    with contextlib.suppress(OSError):
+        if beside is None or directory.stat().st_dev != beside.stat().st_dev:
+            return disk_of(directory)
+    return None
+
+
 def database_file(conn: Connection) -> Path | None:
     """SQLite's file; None on servers."""
     if conn.dialect.name != "sqlite":

@@ -12,11 +12,12 @@ from darner.retention.policy import Policy
 
 # How far back samples are read for a forecast.
 SPAN_MS = (DAYS + 1) * DAY_MS
+ARCHIVE_DISK = "archive disk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """`name`: budget or disk; `used` of `most`, in bytes."""
+    """`name`: budget, disk or archive disk; `used` of `most`, in bytes."""
 
     name: str
     used: int
@@ -33,8 +34,9 @@ class Outlook:
 
     @property
     def days(self) -> float | None:
-        """Until the nearest limit is reached, nine times of ten not before."""
-        return min((one.outlook.p90 for one in self.limits if one.outlook.p90 is not None), default=None)
+        """Until the nearest limit that the ladder can do something about is reached, nine times of ten not before."""
+        days = [one.outlook.p90 for one in self.limits if one.name != ARCHIVE_DISK and one.outlook.p90 is not None]
+        return min(days, default=None)
 
 
 def outlook(samples: Sequence[Sample], budget: Budget | None, *, now_ms: int) -> Outlook:
@@ -46,11 +48,17 @@ def outlook(samples: Sequence[Sample], budget: Budget | None, *, now_ms: int) ->
         told = forecast(used, limit=budget.bytes, now_ms=now_ms)
         limits.append(Limit(name="budget", used=last.used, most=budget.bytes, outlook=told))
     if last.disk is not None:
-        most = last.disk.bytes - keep_free(budget, last.disk)
-        taken = [(one.at, float(one.disk.bytes - one.disk.free)) for one in recent if one.disk is not None]
-        told = forecast(taken, limit=most, now_ms=now_ms)
-        limits.append(Limit(name="disk", used=int(taken[-1][1]), most=most, outlook=told))
+        disks = [(one.at, one.disk) for one in recent if one.disk is not None]
+        limits.append(_of_disk("disk", disks, last.disk.bytes - keep_free(budget, last.disk), now_ms))
+    if last.archive_disk is not None:
+        disks = [(one.at, one.archive_disk) for one in recent if one.archive_disk is not None]
+        limits.append(_of_disk(ARCHIVE_DISK, disks, last.archive_disk.bytes, now_ms))
     return Outlook(growth=forecast(used, limit=None, now_ms=now_ms), limits=tuple(limits))
+
+
+def _of_disk(name: str, disks: Sequence[tuple[int, Disk]], most: int, now_ms: int) -> Limit:
+    taken = [(at, float(disk.bytes - disk.free)) for at, disk in disks]
+    return Limit(name=name, used=int(taken[-1][1]), most=most, outlook=forecast(taken, limit=most, now_ms=now_ms))
 
 
 def keep_free(budget: Budget | None, disk: Disk) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from darner.retention.growth import store
-from darner.retention.growth.advice import ladder_advice, server_advice
+from darner.retention.growth.advice import archive_advice, ladder_advice, server_advice
 from darner.retention.growth.forecast import DAY_MS
 from darner.retention.growth.outlook import Outlook
 from darner.retention.growth.values import HOUR_MS, Sample
@@ -40,7 +40,11 @@ def report_of(conn: Connection, look: Look, seen: Outlook | None, *, since_ms: i
             "cut": standing.cut,
             "steps": steps[-_STEPS_SHOWN:],
         },
-        "advice": [*ladder_advice(standing.stage, last, opted_in=opted_in), *server_advice(conn)],
+        "advice": [
+            *ladder_advice(standing.stage, last, opted_in=opted_in),
+            *archive_advice(look.archive_disk),
+            *server_advice(conn),
+        ],
         "series": _series(conn, look.now_ms - _SINCE_MS if since_ms is None else since_ms),
     }
 
@@ -56,6 +60,7 @@ def _figures(look: Look, reserve: int | None) -> dict[str, Any]:
         },
         "archive": {"bytes": look.archive[0], "jobs": look.archive[1], "counts": look.archive_local},
         "disk": None if look.disk is None else asdict(look.disk),
+        "archive_disk": None if look.archive_disk is None else asdict(look.archive_disk),
         "reserve": reserve,
     }
 

@@ -55,9 +55,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One hour. `span_ms`: since the sample before, None if there is none; in it `created` jobs came, and `moved` were moved.
+    """One hour. `archive_disk`: where the archive has a disk of its own.
 
-    `moved` by action: fold, archive, hide, delete.
+    `span_ms`: since the sample before, None if there is none; in it `created` jobs came, and `moved` were moved, by action: fold,
+    archive, hide, delete.
     """
 
     at: int
@@ -68,6 +69,7 @@ class Sample:
     archive_bytes: int = 0
     archive_rows: int = 0
     archive_local: bool = True
+    archive_disk: Disk | None = None
     span_ms: int | None = None
     created: int = 0
     moved: Mapping[str, int] = field(default_factory=dict)
@@ -91,7 +93,8 @@ class Sample:
         """A stored one; fields of later versions are left away."""
         own = {name: data[name] for name in (one.name for one in dataclasses.fields(cls)) if name in data}
         own |= {"sizes": Sizes(**data["sizes"]), "counts": Counts(**data["counts"]), "seen": Seen(**data["seen"])}
-        return cls(**{**own, "disk": Disk(**data["disk"]) if data.get("disk") else None})
+        own |= {name: Disk(**data[name]) if data.get(name) else None for name in ("disk", "archive_disk")}
+        return cls(**own)
 
 
 def slot_of(at: int) -> int:

@@ -12,7 +12,7 @@ from darner.retention import records
 from darner.retention.growth import store
 from darner.retention.growth.budget import Budget
 from darner.retention.growth.counting import count_jobs
-from darner.retention.growth.measure import archive_of, disk_of, moved_between, seen_of, sizes_of
+from darner.retention.growth.measure import archive_of, disk_of, moved_between, other_disk, seen_of, sizes_of
 from darner.retention.growth.values import Disk, Sample, Sizes
 from darner.retention.policy import Policy
 
@@ -28,6 +28,7 @@ class Look:
     now_ms: int
     sizes: Sizes
     disk: Disk | None
+    archive_disk: Disk | None
     archive: tuple[int, int]
     archive_local: bool
     budget: Budget | None
@@ -43,12 +44,14 @@ class Look:
 class Watcher:
     """Looks and samples for one process."""
 
-    def __init__(self, db: Database, *, directory: Path | None, archive: ArchiveFigures | None, archive_local: bool) -> None:
-        """`directory`: whose disk is looked at; `archive`: figures of the archive, by default those of its catalogue."""
+    def __init__(
+        self, db: Database, *, directory: Path | None, archive_directory: Path | None, archive: ArchiveFigures | None
+    ) -> None:
+        """Directories whose disks are looked at; `archive`: figures of the archive, by default those of its catalogue."""
         self._db = db
         self._directory = directory
+        self._archive_directory = archive_directory
         self._archive = archive
-        self._archive_local = archive_local
 
     async def lease(self, holder: str, ttl_s: float) -> Lease | None:
         """Be the one manager that samples; None when another is."""
@@ -64,8 +67,9 @@ class Watcher:
             now_ms=db_now_ms(conn),
             sizes=sizes_of(conn),
             disk=disk_of(self._directory),
+            archive_disk=other_disk(self._archive_directory, self._directory),
             archive=self._archive() if self._archive is not None else archive_of(conn),
-            archive_local=self._archive_local,
+            archive_local=self._archive_directory is not None,
             budget=store.budget(conn),
             policy=found.policy if found else None,
             last=store.last_sample(conn),
@@ -89,6 +93,7 @@ class Watcher:
             archive_bytes=look.archive[0],
             archive_rows=look.archive[1],
             archive_local=look.archive_local,
+            archive_disk=look.archive_disk,
             span_ms=None if before is None else look.now_ms - before.at,
             created=0 if before is None else seen.job_id - before.seen.job_id,
             moved=moved,
