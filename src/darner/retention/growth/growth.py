@@ -59,7 +59,7 @@ class Growth:
     ) -> None:
         """`db` must have been migrated. `data_dir`: whose disk is watched; on SQLite by default the one that the database is in.
 
-        `archive_dir`: of an archive in a directory; what is in an object store takes no room here.
+        `archive_dir`: of an archive in a directory, whose disk is watched too if it is another.
         """
         self._db = db
         self._config = config or GrowthConfig()
@@ -69,7 +69,13 @@ class Growth:
             data_dir = Path(str(db.engine.url.database)).absolute().parent
         self.directory = data_dir
         self.reserve = Reserve(data_dir, self._config.reserve_bytes) if data_dir is not None else None
-        self._watcher = Watcher(db, directory=data_dir, archive_directory=archive_dir, archive=archive_figures)
+        self._watcher = Watcher(
+            db,
+            directory=data_dir,
+            archive_directory=archive_dir,
+            archive=archive_figures,
+            archive_local=self._config.archive_local,
+        )
         self.on_full: Callable[[], Awaitable[object]] | None = None
         self.meters = GrowthMeters()
         self._pressure = NO_PRESSURE

@@ -45,13 +45,20 @@ class Watcher:
     """Looks and samples for one process."""
 
     def __init__(
-        self, db: Database, *, directory: Path | None, archive_directory: Path | None, archive: ArchiveFigures | None
+        self,
+        db: Database,
+        *,
+        directory: Path | None,
+        archive_directory: Path | None,
+        archive: ArchiveFigures | None,
+        archive_local: bool,
     ) -> None:
         """Directories whose disks are looked at; `archive`: figures of the archive, by default those of its catalogue."""
         self._db = db
         self._directory = directory
         self._archive_directory = archive_directory
         self._archive = archive
+        self._archive_local = archive_local
 
     async def lease(self, holder: str, ttl_s: float) -> Lease | None:
         """Be the one manager that samples; None when another is."""
@@ -69,7 +76,7 @@ class Watcher:
             disk=disk_of(self._directory),
             archive_disk=other_disk(self._archive_directory, self._directory),
             archive=self._archive() if self._archive is not None else archive_of(conn),
-            archive_local=self._archive_directory is not None,
+            archive_local=self._archive_local,
             budget=store.budget(conn),
             policy=found.policy if found else None,
             last=store.last_sample(conn),
