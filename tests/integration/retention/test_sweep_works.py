@@ -12,6 +12,7 @@ from tests.integration.retention.history import History, open_history
 from tests.integration.retention.sweeping import QUICK, engine_of, seeded, sweep, until
 
 from darner.core.errors import DarnerError, UnavailableError
+from darner.core.job import Tier
 from darner.db import Database, db_now_ms
 from darner.db.tables.export import export_outbox
 from darner.db.tables.growth import growth_sample
@@ -21,6 +22,7 @@ from darner.retention.config import SweepConfig
 from darner.retention.policy import HOUR_MS
 from darner.retention.ports import RetentionParts
 from darner.retention.sql.marks import set_mark
+from darner.retention.sweep.moving import MovesWork
 from darner.retention.sweep.work import Done, SweepContext
 from darner.testing.clock import VirtualClock
 
@@ -257,3 +259,35 @@ async def test_own_records_are_forgotten_after_their_time(history: History) -> N
     assert left == [HOUR_MS, 23 * HOUR_MS]
     tokens = history.db.read_sync(lambda conn: sorted(conn.execute(select(retention_preview.c.token)).scalars()))
     assert tokens == ["t1", "t6"]
+
+
+async def test_a_job_that_cannot_be_moved_stops_no_other(history: History) -> None:
+    keeping = {"hot": "2h", "warm": "keep"}
+    await seeded(history.db, {"rules": [{"name": "bob", "match": {"owners": ["bob"]}, **keeping}, {"name": "rest", **keeping}]})
+    keys = [history.add("SUCCEEDED", ended_h=3 + n / 100, owner="bob" if n % 4 == 0 else "ann") for n in range(60)]
+    poison = {keys[5], keys[30]}
+
+    def fold(conn: Connection, ids: Sequence[int], _now_ms: int) -> int:
+        if poison & set(ids):
+            raise ValueError("a bug")
+        conn.execute(update(job).where(job.c.id.in_(ids)).values(tier=int(Tier.WARM)))
+        return 0
+
+    parts = RetentionParts(works=[lambda: MovesWork("fold", Tier.WARM, fold)])
+    for _ in range(2):
+        run = await sweep(history.db, parts=parts)
+        assert run.state == "FAILED"
+        assert f"2 jobs could not be folded: job {keys[30]}: unexpected ValueError" in run.error
+        assert {key for key, tier in history.tiers().items() if tier == Tier.HOT} == poison
+    poison.clear()
+    assert (await sweep(history.db, parts=parts)).folded == 2
+
+
+async def test_a_job_that_cannot_be_sorted_stops_no_other(history: History) -> None:
+    await seeded(history.db)
+    broken = history.add("SUCCEEDED", ended_h=8, labels="{no json")
+    for _ in range(30):
+        history.add("SUCCEEDED", ended_h=7)
+    run = await sweep(history.db)
+    assert (run.state, run.removed, history.left()) == ("FAILED", 30, [broken])
+    assert f"1 job could not be sorted: job {broken}" in run.error

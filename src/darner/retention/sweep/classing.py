@@ -10,9 +10,10 @@ from darner.db import Database, Lease, db_now_ms
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import UNCLASSIFIED, Order
 from darner.retention.sql.classes import classes_to_sort
-from darner.retention.sql.classify import Sorting, classify_batch
+from darner.retention.sql.classify import Sorting, classify_batch, ended_statement
 from darner.retention.sql.facts import JobRow
 from darner.retention.sql.probe import Place, oldest
+from darner.retention.sweep.careful import Careful
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
@@ -31,9 +32,22 @@ class ClassifyWork:
         self._tier = tier
         self._parts = parts
         self._cursor = Cursor()
+        self._careful = Careful("sorted")
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """Sort at most `limit` jobs in one transaction."""
+        return await self._careful.attempt(limit, lambda at_once: self._sort_some(sweep, at_once), lambda: self._skip(sweep))
+
+    async def _skip(self, sweep: SweepContext) -> int | None:
+        """Pass over the next job."""
+        following = ended_statement(self._stale, self._tier, after=self._cursor, limit=1)
+        row = await sweep.db.read(lambda conn: conn.execute(following).first())
+        if row is None:
+            return None
+        self._cursor = Cursor(base_at=row.base_at, id=row.id)
+        return int(row.id)
+
+    async def _sort_some(self, sweep: SweepContext, limit: int) -> Done:
         asked = began = time.monotonic()
         sorting = Sorting(
             order=sweep.order,

@@ -3,17 +3,24 @@
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
+from darner.core.errors import DarnerError, StorageFullError, TimedOutError, UnavailableError
 from darner.core.job import Tier
+from darner.db import LeaseLostError, db_now_ms
 from darner.retention.rules import KEPT_PREFIX, Move, moves
+from darner.retention.sql.due import due_statement
 from darner.retention.sql.probe import Place
 from darner.retention.sql.step import Act, action_of, move_batch
+from darner.retention.sweep.careful import Careful
+from darner.retention.sweep.errors import SweepEndedError
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
 NO_CLASS = -1
+_DONE = {"fold": "folded", "archive": "archived", "hide": "hidden", "delete": "removed"}
 
 
 class MoveWork:
@@ -27,6 +34,7 @@ class MoveWork:
         self._cursor = Cursor()
         self.name = f"{action_of(move)}:{move.start.word}:{self._class}"
         self.removes = move.removes
+        self._careful = Careful(_DONE[action_of(move)])
 
     def has_some(self, sweep: SweepContext, there: Mapping[Place, int], now_ms: int) -> bool:
         """Whether a job may be due, as far as the oldest of its class and tier tells."""
@@ -38,6 +46,23 @@ class MoveWork:
         class_id = sweep.classes.get(self._class)
         if class_id is None:
             return Done()
+        return await self._careful.attempt(
+            limit, lambda at_once: self._move_some(sweep, class_id, at_once), lambda: self._skip(sweep, class_id)
+        )
+
+    async def _skip(self, sweep: SweepContext, class_id: int) -> int | None:
+        """Pass over the next job."""
+
+        def next_one(conn: Connection) -> Any:  # noqa: ANN401  (a row)
+            return conn.execute(due_statement(self._move, class_id, db_now_ms(conn), after=self._cursor, limit=1)).first()
+
+        row = await sweep.db.read(next_one)
+        if row is None:
+            return None
+        self._cursor = Cursor(base_at=row.base_at, id=row.id)
+        return int(row.id)
+
+    async def _move_some(self, sweep: SweepContext, class_id: int, limit: int) -> Done:
         asked = began = time.monotonic()
 
         def step(conn: Connection) -> Batch:
@@ -65,6 +90,7 @@ class MovesWork:
         self._to = to
         self._act = act
         self._left: deque[MoveWork] | None = None
+        self._failures: list[str] = []
 
     def prime(self, sweep: SweepContext, there: Mapping[Place, int], now_ms: int) -> bool:
         """Whether there may be something to move; `there`: the oldest of each class and tier. Saves asking for each rule."""
@@ -77,13 +103,25 @@ class MovesWork:
             self._left = deque(self._moves(sweep))
         while self._left:
             work = self._left.popleft()
-            done = await work.batch(sweep, limit)
+            done = await self._try(work, sweep, limit)
             if done.more:
                 self._left.append(work)
                 return done
             if done.examined:
                 break
+        if self._failures and not self._left:
+            raise DarnerError("; ".join(self._failures))
         return Done(more=bool(self._left))
+
+    async def _try(self, work: MoveWork, sweep: SweepContext, limit: int) -> Done:
+        """What one rule's jobs do must not stop those of the others."""
+        try:
+            return await work.batch(sweep, limit)
+        except (LeaseLostError, SweepEndedError, UnavailableError, TimedOutError, StorageFullError):
+            raise
+        except DarnerError as error:
+            self._failures.append(f"{work.name}: {error.message}")
+            return Done()
 
     def _moves(self, sweep: SweepContext) -> list[MoveWork]:
         found = []
