@@ -6,14 +6,15 @@ Times are RFC 3339; durations are shown as they were typed.
 from fastapi import APIRouter
 
 from darner.retention.engine import RetentionEngine
+from darner.retention.export.exporter import Exporter
 from darner.retention.growth.growth import Growth
+from darner.retention.rest import export, holds, policy, preview, runs
 from darner.retention.rest import growth as room
-from darner.retention.rest import holds, policy, preview, runs
 
 _PREFIX = "/api/v1/retention"
 
 
-def router(engine: RetentionEngine, *, growth: Growth | None = None) -> APIRouter:
+def router(engine: RetentionEngine, *, growth: Growth | None = None, exporter: Exporter | None = None) -> APIRouter:
     """All routes of retention, as far as the parts are there."""
     api = APIRouter(prefix=_PREFIX, tags=["retention"])
     policy.routes(api, engine)
@@ -22,4 +23,6 @@ def router(engine: RetentionEngine, *, growth: Growth | None = None) -> APIRoute
     holds.routes(api, engine)
     if growth is not None:
         room.routes(api, growth)
+    if exporter is not None:
+        export.routes(api, exporter)
     return api
