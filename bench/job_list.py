@@ -22,7 +22,7 @@ from darner.core.job import DetailState
 from darner.db import Database, migrate
 from darner.db.tables.jobs import job, job_cluster, job_payload
 from darner.jobs.events import JobQuery
-from darner.jobs.rest import COUNT_LIMIT
+from darner.jobs.listing import COUNT_LIMIT
 from darner.jobs.sql import SqlHistory
 
 ROWS = 200_000

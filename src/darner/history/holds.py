@@ -9,8 +9,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from darner.core.errors import InvalidInputError, NotFoundError
 from darner.core.job import Tier
-from darner.db.tables.jobs import job, job_event, job_fold
+from darner.db.tables.jobs import job, job_event
 from darner.db.tables.retention import retention_hold
+from darner.history.rows import is_folded
 
 REASON_LIMIT = 512
 _MESSAGE_LIMIT = 1024
@@ -60,8 +61,8 @@ def hide_job(conn: Connection, job_id: int, *, by: str, now_ms: int) -> None:
 
 def show_again(conn: Connection, job_id: int, *, by: str, now_ms: int) -> None:
     """Show a hidden job again, in the tier that its rows are in."""
-    folded = conn.execute(select(job_fold.c.job_id).where(job_fold.c.job_id == job_id)).first() is not None
-    values = {**_UNSORTED, "tier": int(Tier.WARM if folded else Tier.HOT), "base_at": job.c.finished_at}
+    tier = Tier.WARM if is_folded(conn, job_id) else Tier.HOT
+    values = {**_UNSORTED, "tier": int(tier), "base_at": job.c.finished_at}
     conn.execute(update(job).where(job.c.id == job_id).values(values))
     _tell(conn, job_id, "restored", f"restored by {by}", now_ms)
 

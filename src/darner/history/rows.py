@@ -76,9 +76,26 @@ def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Re
 
 def read_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, dict[str, Any]]:
     """The blobs of the warm jobs among `ids`, unfolded: `{v, j: columns, a: args, r: result, p: parts, e: events}`."""
-    rows = conn.execute(select(job_fold).where(job_fold.c.job_id.in_(ids))).all()
-    codec.learn(conn, {row.dict_id for row in rows})
-    return {int(row.job_id): checked(orjson.loads(codec.unfold(row.dict_id, bytes(row.body)))) for row in rows}
+    return {key: checked(orjson.loads(text)) for key, text in read_fold_texts(conn, ids, codec).items()}
+
+
+def read_fold_texts(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, bytes]:
+    """The same as JSON, for those who look for something in very many."""
+    if not ids:
+        return {}
+    rows = conn.execute(select(job_fold.c.job_id, job_fold.c.dict_id, job_fold.c.body).where(job_fold.c.job_id.in_(ids))).all()
+    codec.learn(conn, {row[1] for row in rows})
+    return {int(key): codec.unfold(dict_id, bytes(body)) for key, dict_id, body in rows}
+
+
+def is_folded(conn: Connection, job_id: int) -> bool:
+    """Whether a job's rows have become a blob; a removed job may be either."""
+    return conn.execute(select(job_fold.c.job_id).where(job_fold.c.job_id == job_id)).first() is not None
+
+
+def whole_row(row: Mapping[str, Any], blob: Mapping[str, Any]) -> dict[str, Any]:
+    """A warm job's columns: those of its row, and those that its blob holds."""
+    return {**row, **FOLDED, **_shifted(blob["j"], int(row["created_at"]))}
 
 
 def blob_of(record: JobRecord, *, omit: frozenset[str] = frozenset()) -> bytes:
@@ -120,7 +137,7 @@ def record_from(
     """A record from its row, what a blob holds, and the timeline's lines that came after it was folded."""
     since = int(row["created_at"])
     return JobRecord(
-        id=row["id"], job={**row, **FOLDED, **_shifted(blob["j"], since)}, args=blob["a"], result=blob["r"], clusters=clusters,
+        id=row["id"], job=whole_row(row, blob), args=blob["a"], result=blob["r"], clusters=clusters,
         parts=tuple(_near(blob["p"], since, 1)), events=(*_near(blob["e"], since, 1), *late),
     )  # fmt: skip
 

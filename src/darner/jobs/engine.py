@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from darner.core.errors import ConflictError, DarnerError, InvalidInputError, StorageFullError
-from darner.core.job import Importance
+from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, StorageFullError
+from darner.core.job import Importance, Tier
 from darner.core.work import PartOrder, Verdict, WorkReport
 from darner.jobs.bell import PLAN, WORK, Bell
 from darner.jobs.config import JobsConfig
-from darner.jobs.events import Action, Details, Job, JobSpec, LeasedPart, Limits, NewJob
+from darner.jobs.events import Action, Details, Hold, Job, JobSpec, LeasedPart, Limits, NewJob
 from darner.jobs.planner import TROUBLE_CAP_S, Planner
 from darner.jobs.ports import Admission, HostDirectory, ImageResolver, JobBook, JobHistory, RetentionView, Sealer, WorkBook
 from darner.jobs.rules import parse_request, shown_args, summary_of
@@ -95,7 +95,7 @@ class JobsEngine:
         spec = parse_request(body, timeout_s=self.config.default_timeout_s, max_timeout_s=self.config.max_timeout_s)
         if spec.source == "file" and len(spec.urls) > self.config.max_parts:
             raise InvalidInputError(f"args.urls: at most {self.config.max_parts} contents per job", field="args.urls")
-        if body.get("importance") == Importance.LOW.word and self._ports.admission is not None:
+        if spec.importance == Importance.LOW and self._ports.admission is not None:
             refusal = self._ports.admission.refuses_low_priority()
             if refusal:
                 raise StorageFullError(refusal)
@@ -115,6 +115,8 @@ class JobsEngine:
             args=args,
             sealed=self._ports.vault.seal(pack({**body, "scheduler_cluster_ids": list(cluster_ids)})),
             idempotency_key=_key(owner, idempotency_key),
+            labels=spec.labels,
+            importance=spec.importance,
         )
         job_id, fresh = await self._ports.book.create(new)
         _log.info("job created" if fresh else "job known by its idempotency key", job_id=job_id, type=spec.type, owner=owner)
@@ -123,20 +125,50 @@ class JobsEngine:
 
     async def retry(self, job_id: int, *, by: str) -> Details:
         """A new job like an ended one. ConflictError if it is still open, or had secrets (they were dropped when it ended)."""
-        old = await self.history.details(job_id)
+        old = await self.details(job_id)
         if old.job.finished_at is None:
             raise ConflictError(f"job {job_id} is still {old.job.state}; cancel it first")
         if old.args.get("redacted"):
             raise ConflictError(f"the credentials of job {job_id} were dropped when it ended; create a new job with them")
-        body = {"type": old.job.type, "args": old.args, "scheduler_cluster_ids": list(old.cluster_ids), "bio": old.job.bio}
+        body = {
+            "type": old.job.type,
+            "args": old.args,
+            "scheduler_cluster_ids": list(old.cluster_ids),
+            "bio": old.job.bio,
+            "labels": dict(old.job.labels),
+            "importance": old.job.importance.word,
+        }
         return await self.create(body, owner=by)
 
     async def act(self, job_id: int, action: Action, *, by: str) -> Job:
-        """Cancel, hold, release, describe or remove. NotFoundError, ConflictError."""
-        job = await self._ports.book.act(job_id, action, by=by)
+        """Cancel, hold, release, describe or remove. NotFoundError, ConflictError. An archived job comes back to be held."""
+        try:
+            job = await self._ports.book.act(job_id, action, by=by)
+        except NotFoundError:
+            if (await self.details(job_id)).job.tier != Tier.ARCHIVE:
+                raise
+            if not isinstance(action, Hold):
+                raise ConflictError(f"job {job_id} is in the archive, where nothing changes; restore it first") from None
+            await self._ports.retention.restore(job_id, by=by)
+            job = await self._ports.book.act(job_id, action, by=by)
         _log.info("job changed by a person", job_id=job_id, action=type(action).__name__, by=by, state=job.state)
         self.bell.ring(job_id)
         return job
+
+    async def details(self, job_id: int, *, removed: bool = False) -> Details:
+        """One job; `removed`: even if it was removed. Raises NotFoundError, which says so and until when it can be restored."""
+        found = await self.history.details(job_id)
+        if removed or found.job.tier != Tier.DELETED:
+            return found
+        (kept,) = await self.explain([found.job])
+        until = f" until {kept['moves_at']}" if kept.get("moves_at") else ""
+        raise NotFoundError(f"job {job_id} was removed; it can be restored{until} (darner jobs restore {job_id})")
+
+    async def restore(self, job_id: int, *, by: str) -> Details:
+        """Bring a removed or archived job back; it is held from then on. NotFoundError, ConflictError if it was never away."""
+        await self._ports.retention.restore(job_id, by=by)
+        self.bell.ring(job_id)
+        return await self.history.details(job_id)
 
     async def lease(
         self, cluster_id: int, worker: str, limit: int, *, gone: Callable[[], Awaitable[bool]], wait_s: float | None = None

@@ -3,7 +3,7 @@
 Times are unix milliseconds of the database's clock (`*_at`, `*_until`), sizes bytes. Nothing here decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class JobSpec:
     priority: int = DEFAULT_PRIORITY
     concurrent_task_count: int = 8
     bio: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    importance: Importance = Importance.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class NewJob:
     args: Mapping[str, Any]
     sealed: bytes = field(repr=False)
     idempotency_key: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    importance: Importance = Importance.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,9 +224,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep it, whatever the retention policy says."""
+    """Keep it, whatever the retention policy says, to `until` (unix ms) or a release. One that was removed is shown again."""
 
     reason: str
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Forget it, if it has ended and is not held."""
+    """Hide it, if it has ended and is not held; for a while it can be restored."""
 
 
 Action = Cancel | Hold | Release | Describe | Remove
@@ -274,11 +279,24 @@ class Reply:
     job_id: int | None = None
 
 
+class JobPage(list[tuple[Job, dict[str, Any]]]):
+    """Jobs of a list with their redacted args.
+
+    `stopped_at`: the place (created_at, id) of the last job that a search for text looked at before the page was full, because a
+    page may cost only so much; it goes on with `before_id`.
+    """
+
+    def __init__(self, jobs: Iterable[tuple[Job, dict[str, Any]]] = (), *, stopped_at: tuple[int, int] | None = None) -> None:
+        """In the order of the list."""
+        super().__init__(jobs)
+        self.stopped_at = stopped_at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
     """Which jobs a list shows, newest first. Times are unix ms; `text` is looked for in summary, error and description.
 
-    `tiers` empty: all but deleted jobs; those are shown only when asked for.
+    `tiers` empty: all but deleted jobs; those are shown only when asked for. With an offset the archive is left out.
     """
 
     states: tuple[DetailState, ...] = ()

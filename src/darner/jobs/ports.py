@@ -13,6 +13,7 @@ from darner.jobs.events import (
     Content,
     Details,
     Job,
+    JobPage,
     JobQuery,
     JobSpec,
     LeasedPart,
@@ -63,7 +64,10 @@ class RetentionView(Protocol):
     """Knows how long a job is kept."""
 
     async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
-        """For each job `{rule, tier, forgotten_at, reason}` for people; one look at the policy serves a whole page."""
+        """For each job `{rule, tier, next_tier, moves_at, forgotten_at, reason}`; one look at the policy serves a whole page."""
+
+    async def restore(self, job_id: int, *, by: str) -> object:
+        """Bring a removed or archived job back; it is held from then on. NotFoundError, ConflictError if it was never away."""
 
 
 class Admission(Protocol):
@@ -170,14 +174,14 @@ class WorkBook(Protocol):
 class JobHistory(Protocol):
     """Reads jobs."""
 
-    async def page(self, query: JobQuery) -> list[tuple[Job, dict[str, Any]]]:
+    async def page(self, query: JobQuery) -> JobPage:
         """Jobs, newest first, and their redacted args."""
 
     async def count(self, query: JobQuery, *, at_most: int) -> int:
         """How many jobs fit, counted no further than `at_most`."""
 
     async def details(self, job_id: int) -> Details:
-        """One job. Raises NotFoundError."""
+        """One job, in whatever tier, removed ones too. Raises NotFoundError."""
 
     async def parts(self, job_id: int, *, after_id: int = 0, limit: int = 1000) -> list[Part]:
         """Parts in the order of their ids."""

@@ -5,10 +5,8 @@ like `60m`, sizes bytes or text like `4MiB`.
 """
 
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,32 +14,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darner.access import Principal, require
 from darner.core.errors import InvalidInputError
-from darner.core.job import DetailState, State, state_of
+from darner.core.job import Tier
 from darner.jobs.engine import JobsEngine
-from darner.jobs.events import Action, Cancel, Describe, Details, Hold, JobQuery, Release, Remove
+from darner.jobs.events import Action, Cancel, Describe, Details, Hold, Release, Remove
+from darner.jobs.listing import COUNT_LIMIT, MAX_ID, ListQuery, job_query, links, when
 from darner.jobs.stream import follow
 from darner.jobs.view import event_json, iso, job_json, part_json
 from darner.jobs.worker_rest import worker_router
 from darner.kit.units import parse_duration, parse_size
 
-Word = TypeVar("Word", bound=StrEnum)
 PREFIXES = ("/api/v1/jobs", "/oapi/v1/jobs")
-COUNT_LIMIT = 100_000
 NANOS = 1_000_000_000
-MAX_ID = 2**63 - 1
-# Words of upstream's queue that its list accepts; a job here is never in them by these names.
-QUEUE_WORDS: Mapping[str, tuple[DetailState, ...]] = {
-    "RECEIVED": (DetailState.QUEUED,),
-    "STARTED": (DetailState.RUNNING,),
-    "RETRY": (),
-}
-
 JobId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Asker = Annotated[Principal, Depends(require("job"))]
+Tiers = Annotated[Sequence[str], Query()]
 
 
 class NewJobBody(BaseModel):
-    """Upstream's envelope. `type`: preheat, delete_task or get_task; `args`: manager.md, section 6.2; no ids = all clusters."""
+    """Upstream's envelope. `type`: preheat, delete_task or get_task; `args`: manager.md, section 6.2; no ids = all clusters.
+
+    Ours: `labels`, up to 16 `{key: text}`, and `importance`: normal, low, high or critical; retention rules match on them.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -50,6 +43,8 @@ class NewJobBody(BaseModel):
     bio: str | None = None
     user_id: Any = None
     scheduler_cluster_ids: Any = None
+    labels: Any = None
+    importance: Any = None
 
 
 class BioBody(BaseModel):
@@ -61,29 +56,10 @@ class BioBody(BaseModel):
 
 
 class HoldBody(BaseModel):
-    """Why a job must be kept."""
+    """Why a job must be kept, and until when: RFC 3339, or from now like `30d`; null: to a release."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
-
-
-class ListQuery(BaseModel):
-    """Filters of the list; repeatable ones mean "any of these"."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    page: Annotated[int, Field(ge=1, le=10_000_000)] = 1
-    per_page: Annotated[int, Field(ge=1, le=10_000_000)] = 10
-    state: list[str] = []
-    detail_state: list[str] = []
-    type: str = ""
-    since: str = ""
-    text: Annotated[str, Field(max_length=200)] = ""
-    cluster: Annotated[int | None, Field(ge=1, le=MAX_ID)] = None
-    owner: str = ""
-    before_id: Annotated[int | None, Field(ge=1, le=MAX_ID)] = None
-
-
-MAX_PER_PAGE = 1000
+    until: Annotated[str | None, Field(max_length=40)] = None
 
 
 def router(engine: JobsEngine) -> APIRouter:
@@ -109,37 +85,42 @@ def _collection(api: APIRouter, engine: JobsEngine) -> None:
 
     @api.get("")
     async def ls(query: Annotated[ListQuery, Query()], request: Request, response: Response, _: Asker) -> list[dict[str, Any]]:
-        """Jobs, newest first: a bare array. Totals in `Link`, as upstream; or walk on with `before_id`."""
+        """Jobs, newest first: a bare array. Totals in `Link`, as upstream; or walk on with `before_id`.
+
+        A search for text that stopped before the page was full says in `X-Darner-Searched-To` at which id, to go on from.
+        """
         wanted = job_query(query, now=time.time())
         if wanted is None:
             return []
         page = await engine.history.page(wanted)
+        if page.stopped_at is not None:
+            response.headers["X-Darner-Searched-To"] = str(page.stopped_at[1])
         if query.before_id is None:
             # A page that is not full is the last one: nothing needs counting.
             seen = wanted.offset + len(page)
             is_last = len(page) < wanted.limit and (page or not wanted.offset)
             total = seen if is_last else await engine.history.count(wanted, at_most=COUNT_LIMIT)
-            response.headers["Link"] = links(request.url.path, query.page, wanted.limit, total)
+            response.headers["Link"] = links(request.url.path, query.page or 1, wanted.limit, total)
         kept = await engine.explain([job for job, _ in page])
         return [job_json(job, args=args, retention=one) for (job, args), one in zip(page, kept, strict=True)]
 
 
 def _one(api: APIRouter, engine: JobsEngine) -> None:
     @api.get("/{job_id}")
-    async def show(job_id: JobId, _: Asker) -> dict[str, Any]:
-        """One job with its result and how long it is kept."""
-        return await _shown(engine, await engine.history.details(job_id))
+    async def show(job_id: JobId, _: Asker, tier: Tiers = ()) -> dict[str, Any]:
+        """One job with its result and how long it is kept; a removed one only with `tier=deleted`."""
+        return await _shown(engine, await engine.details(job_id, removed=_removed(tier)))
 
     @api.patch("/{job_id}")
     async def describe(job_id: JobId, body: BioBody, who: Asker) -> dict[str, Any]:
         """Change the description."""
         if body.bio is not None:
             await engine.act(job_id, Describe(body.bio), by=who.name)
-        return await _shown(engine, await engine.history.details(job_id))
+        return await _shown(engine, await engine.details(job_id))
 
     @api.delete("/{job_id}")
     async def remove(job_id: JobId, who: Asker) -> Response:
-        """Forget an ended job now."""
+        """Remove an ended job from lists; for a while it can be restored."""
         await engine.act(job_id, Remove(), by=who.name)
         return Response(status_code=200)
 
@@ -151,9 +132,10 @@ def _lists(api: APIRouter, engine: JobsEngine) -> None:
         _: Asker,
         after_id: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
         limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+        tier: Tiers = (),
     ) -> list[dict[str, Any]]:
         """The parts of a job with their hosts, by id."""
-        await engine.history.details(job_id)
+        await engine.details(job_id, removed=_removed(tier))
         return [part_json(part) for part in await engine.history.parts(job_id, after_id=after_id, limit=limit)]
 
     @api.get("/{job_id}/events", response_model=None)
@@ -163,9 +145,10 @@ def _lists(api: APIRouter, engine: JobsEngine) -> None:
         _: Asker,
         after_id: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
         limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+        tier: Tiers = (),
     ) -> list[dict[str, Any]] | Response:
         """The timeline; with `Accept: text/event-stream` as a stream that goes on to the job's end."""
-        await engine.history.details(job_id)
+        await engine.details(job_id, removed=_removed(tier))
         if "text/event-stream" not in request.headers.get("accept", ""):
             return [event_json(line) for line in await engine.history.events(job_id, after_id=after_id, limit=limit)]
         last = request.headers.get("last-event-id", "")
@@ -177,7 +160,7 @@ def _lists(api: APIRouter, engine: JobsEngine) -> None:
 def _actions(api: APIRouter, engine: JobsEngine) -> None:
     async def done(job_id: int, action: Action, who: Principal) -> dict[str, Any]:
         await engine.act(job_id, action, by=who.name)
-        return await _shown(engine, await engine.history.details(job_id))
+        return await _shown(engine, await engine.details(job_id))
 
     @api.post("/{job_id}:cancel")
     async def cancel(job_id: JobId, who: Asker) -> dict[str, Any]:
@@ -191,13 +174,23 @@ def _actions(api: APIRouter, engine: JobsEngine) -> None:
 
     @api.post("/{job_id}:hold")
     async def hold(job_id: JobId, body: HoldBody, who: Asker) -> dict[str, Any]:
-        """Keep a job whatever the retention policy says."""
-        return await done(job_id, Hold(body.reason), who)
+        """Keep a job whatever the retention policy says; a removed or archived one comes back for it."""
+        until = when(body.until, "until", now=time.time(), sign=1) if body.until else None
+        return await done(job_id, Hold(body.reason, until), who)
 
     @api.post("/{job_id}:release")
     async def release(job_id: JobId, who: Asker) -> dict[str, Any]:
         """Let the retention policy decide again."""
         return await done(job_id, Release(), who)
+
+    @api.post("/{job_id}:restore")
+    async def restore(job_id: JobId, who: Asker) -> dict[str, Any]:
+        """Bring a removed or archived job back; it is held from then on."""
+        return await _shown(engine, await engine.restore(job_id, by=who.name))
+
+
+def _removed(tiers: Sequence[str]) -> bool:
+    return Tier.DELETED.word in tiers
 
 
 async def _shown(engine: JobsEngine, details: Details) -> dict[str, Any]:
@@ -229,63 +222,3 @@ def _nanos(text: str) -> int:
 
 def _bytes(text: str) -> int:
     return parse_size(text)
-
-
-def job_query(query: ListQuery, *, now: float) -> JobQuery | None:
-    """The query of a list at `now` (unix seconds); None if its filters fit no job. Raises InvalidInputError."""
-    filtered = bool([*filter(None, query.state), *filter(None, query.detail_state)])
-    states: set[DetailState] = set()
-    for word in filter(None, query.state):
-        states |= set(_states_of(word))
-    for word in filter(None, query.detail_state):
-        states.add(_known(word, DetailState, "detail_state"))
-    if filtered and not states:
-        return None
-    per_page = min(query.per_page, MAX_PER_PAGE)
-    return JobQuery(
-        states=tuple(sorted(states)) if len(states) < len(DetailState) else (),
-        type=query.type,
-        since_ms=_since(query.since, now) if query.since else None,
-        text=query.text,
-        cluster_id=query.cluster,
-        owner=query.owner,
-        before_id=query.before_id,
-        offset=0 if query.before_id is not None else (query.page - 1) * per_page,
-        limit=per_page,
-    )
-
-
-def _states_of(word: str) -> tuple[DetailState, ...]:
-    if word in QUEUE_WORDS:
-        return QUEUE_WORDS[word]
-    wanted = _known(word, State, "state")
-    return tuple(state for state in DetailState if state_of(state) == wanted)
-
-
-def _known(word: str, kind: type[Word], field: str) -> Word:
-    try:
-        return kind(word)
-    except ValueError:
-        allowed = ", ".join(kind)
-        raise InvalidInputError(f"{field} {word!r}: expected one of {allowed}", field=field) from None
-
-
-def _since(text: str, now: float) -> int:
-    try:
-        return round((now - parse_duration(text)) * 1000)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        message = f"since {text!r}: expected a duration like 24h or a time like 2026-01-01T00:00:00Z"
-        raise InvalidInputError(message, field="since") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def links(path: str, page: int, per_page: int, total: int) -> str:
-    """Upstream's `Link` header: prev, next, first, last; unquoted rel (manager.md, section 2)."""
-    last = -(-total // per_page)
-    following = page if page == last else page + 1
-    pages = {"prev": max(page - 1, 1), "next": following, "first": 1, "last": last}
-    return ",".join(f"<{path}?page={number}&per_page={per_page}>;rel={name}" for name, number in pages.items())

@@ -4,6 +4,7 @@
 mean "default" (harbor.md, section 5.2). Bounds are upstream's (manager.md, section 6.2).
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from darner.core.errors import (
 )
 from darner.core.hashring import SeedRing
 from darner.core.host import Host
-from darner.core.job import JobType, Scope
+from darner.core.job import Importance, JobType, Scope
 from darner.core.piece import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from darner.core.secret import MASK, is_secret_header
 from darner.core.task import DEFAULT_PRIORITY, Headers
@@ -34,6 +35,11 @@ _SECRET_ARGS = frozenset({"username", "password", "object_storage", "hdfs"})
 NANOS = 1_000_000_000
 MAX_SUMMARY = 512
 MAX_BIO = 1000
+MAX_LABELS = 16
+MAX_LABEL_KEY = 63
+MAX_LABEL = 128
+MAX_LABELS_TEXT = 1024
+_LABEL_KEY = re.compile(rf"(?=.{{1,{MAX_LABEL_KEY}}}$)[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
 MAX_URLS = 10_000
 MAX_URL_LENGTH = 8192
 PERMANENT_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 414, 416, 451})
@@ -140,6 +146,8 @@ def parse_request(body: Mapping[str, Any], *, timeout_s: float, max_timeout_s: f
         priority=args.number("priority", 0, 20) or DEFAULT_PRIORITY,
         concurrent_task_count=args.number("concurrent_task_count", 1, 100) or 8,
         bio=_bio(body.get("bio")),
+        labels=_labels(body.get("labels")),
+        importance=_importance(body.get("importance")),
     )
 
 
@@ -153,6 +161,38 @@ def _bio(value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str) or len(value) > MAX_BIO:
         raise InvalidInputError(f"bio: expected a text of at most {MAX_BIO} characters", field="bio")
     return value
+
+
+def _labels(value: Any) -> dict[str, str]:  # noqa: ANN401
+    """What people sort their jobs by. They are shown to everybody who may see the job."""
+    if value in (None, "", {}):
+        return {}
+    if not isinstance(value, Mapping) or len(value) > MAX_LABELS:
+        raise InvalidInputError(f"labels: expected an object of at most {MAX_LABELS} texts", field="labels")
+    for key, text in value.items():
+        if not isinstance(key, str) or not _LABEL_KEY.fullmatch(key):
+            message = f"labels: {str(key)[:MAX_LABEL_KEY]!r} is no name for a label; expected letters, digits and ._/- inside"
+            raise InvalidInputError(message, field="labels")
+        if not isinstance(text, str) or not text.isprintable() or len(text) > MAX_LABEL:
+            message = f"labels.{key}: expected a text of at most {MAX_LABEL} characters, in one line"
+            raise InvalidInputError(message, field=f"labels.{key}")
+    if len(labels_text(value)) > MAX_LABELS_TEXT:
+        raise InvalidInputError(f"labels: together they have more than {MAX_LABELS_TEXT} characters", field="labels")
+    return dict(sorted(value.items()))
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Labels as they are stored: JSON, keys sorted; empty for none."""
+    return json.dumps(labels, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if labels else ""
+
+
+def _importance(value: Any) -> Importance:  # noqa: ANN401
+    words = {one.word: one for one in Importance}
+    if value in (None, ""):
+        return Importance.NORMAL
+    if not isinstance(value, str) or value not in words:
+        raise InvalidInputError(f"importance: expected one of {', '.join(words)}", field="importance")
+    return words[value]
 
 
 def _filtered(args: _Args) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class ResolverTwin:
 
 
 class RetentionTwin:
-    """RetentionView: everything is kept."""
+    """RetentionView: everything is kept, and nothing comes back."""
 
     async def explain(self, jobs: Sequence[Job]) -> Sequence[Mapping[str, Any]]:
         """Kept for ever."""
@@ -60,6 +60,10 @@ class RetentionTwin:
             }
             for job in jobs
         ]
+
+    async def restore(self, job_id: int, *, by: str) -> object:
+        """There is nothing to restore. Raises NotFoundError."""
+        raise NotFoundError(f"there is no job {job_id} for {by}")
 
 
 class LocalBoard:

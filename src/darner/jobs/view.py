@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from darner.core.host import HostType
-from darner.core.job import END_STATES, DetailState, JobType, PartState, State, state_of
+from darner.core.job import END_STATES, DetailState, JobType, PartState, State, Tier, state_of
 from darner.core.work import HostResult, HostState, hosts_to_json
 from darner.jobs.events import Job, Part, TimelineEvent
 from darner.jobs.state import Tally, fold, reason
@@ -37,7 +37,7 @@ def job_json(
         "id": job.id,
         "created_at": iso(job.created_at),
         "updated_at": iso(job.updated_at),
-        "is_del": 0,
+        "is_del": int(job.tier == Tier.DELETED),
         "task_id": f"group_{job.uuid}",
         "bio": job.bio,
         "type": job.type,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from darner.core.errors import ConflictError, DarnerError, InvalidInputError, OriginError, UnavailableError
+from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, OriginError, UnavailableError
 from darner.core.ids import task_id
-from darner.core.job import DetailState, PartState
+from darner.core.job import DetailState, PartState, Tier
 from darner.core.task import Headers
-from darner.jobs.events import Cancel, Content, Hold, Release, Remove
+from darner.jobs.events import Cancel, Content, Describe, Hold, JobQuery, Release, Remove
 from darner.jobs.twins import LocalBoard
 
 Scene = Any  # tests/scenario/jobs/conftest.py; test directories are no packages
@@ -312,7 +312,7 @@ async def test_the_same_idempotency_key_answers_the_same_job_and_refuses_another
         await scene.engine.create({"type": "preheat", "args": {"type": "file", "url": B}}, owner="tester", idempotency_key="k")
 
 
-async def test_only_ended_jobs_that_nobody_holds_can_be_removed_and_then_nothing_is_left(scene: Scene) -> None:
+async def test_only_ended_jobs_that_nobody_holds_can_be_removed_and_a_hold_brings_them_back(scene: Scene) -> None:
     scene.daemon("seed", {A: BODY}, seed=True)
     job_id = await scene.preheat(A)
     with pytest.raises(ConflictError, match="cancel it first"):
@@ -324,8 +324,21 @@ async def test_only_ended_jobs_that_nobody_holds_can_be_removed_and_then_nothing
         await scene.engine.act(job_id, Remove(), by="anna")
     await scene.engine.act(job_id, Release(), by="anna")
     await scene.engine.act(job_id, Remove(), by="anna")
-    for table in ("job", "job_payload", "job_secret", "job_cluster", "job_part", "job_event"):
-        assert await scene.db.read(lambda conn, t=table: conn.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar_one()) == 0  # noqa: S608
+    assert await scene.history.page(JobQuery()) == []
+    assert await scene.history.count(JobQuery(), at_most=9) == 0
+    assert [job.id for job, _ in await scene.history.page(JobQuery(tiers=(Tier.DELETED,)))] == [job_id]
+    with pytest.raises(NotFoundError, match="was removed; it can be restored"):
+        await scene.engine.details(job_id)
+    for action in (Remove(), Release(), Describe("x"), Cancel()):
+        with pytest.raises(NotFoundError, match="was removed; it can be restored"):
+            await scene.engine.act(job_id, action, by="anna")
+    with pytest.raises(NotFoundError, match="was removed"):
+        await scene.engine.retry(job_id, by="anna")
+    assert (await scene.engine.details(job_id, removed=True)).job.tier == Tier.DELETED
+    await scene.engine.act(job_id, Hold("still needed"), by="bob")
+    found = (await scene.engine.details(job_id)).job
+    assert (found.tier, found.held, found.hold_reason) == (Tier.HOT, True, "still needed")
+    assert (await scene.kinds(job_id))[-5:] == ["held", "released", "removed", "restored", "held"]
 
 
 async def test_a_job_whose_key_was_lost_fails_with_a_reason_instead_of_hanging(scene: Scene) -> None:

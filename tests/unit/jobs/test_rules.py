@@ -20,7 +20,8 @@ from darner.core.job import Scope
 from darner.core.url import DEFAULT_FILTERED_QUERY_PARAMS
 from darner.core.work import TargetRule
 from darner.jobs.events import JobSpec
-from darner.jobs.rest import ListQuery, decoded_args, job_query, links
+from darner.jobs.listing import ListQuery, job_query, links
+from darner.jobs.rest import decoded_args
 from darner.jobs.rules import may_help_to_retry, parse_request, shown_args, shown_url, summary_of, targets
 
 MANIFEST = "https://harbor.example/v2/library/nginx/manifests/1.27"

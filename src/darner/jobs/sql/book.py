@@ -5,13 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from darner.core.errors import ConflictError
-from darner.core.job import END_STATES, DetailState, PartState
+from darner.core.errors import ConflictError, NotFoundError
+from darner.core.job import END_STATES, DetailState, PartState, Tier
 from darner.db import Database, db_now_ms
-from darner.db.tables.jobs import JOB_TABLES, job_cluster, job_part, job_payload, job_secret
 from darner.db.tables.jobs import job as job_table
+from darner.db.tables.jobs import job_cluster, job_part, job_payload, job_secret
+from darner.history.codec import Codec
+from darner.history.fold import change_fold
+from darner.history.holds import hide_job, hold_job, release_job
+from darner.history.redact import redact_args
+from darner.history.rows import read_folds
 from darner.jobs.events import (
     Action,
     Cancel,
@@ -25,6 +30,7 @@ from darner.jobs.events import (
     Release,
     Remove,
 )
+from darner.jobs.rules import labels_text
 from darner.jobs.sql.rows import lock_job, parts_of, tell
 from darner.jobs.sql.settle import end_unplanned, finish, settle, write_parts
 from darner.jobs.state import after
@@ -36,18 +42,21 @@ PART_CHUNK = 500
 class SqlJobBook:
     """JobBook over a Database. `now` reads the clock that all times come from (tests move it)."""
 
-    def __init__(self, db: Database, limits: Limits, *, now: Callable[[Connection], int] = db_now_ms) -> None:
-        """Use a migrated database."""
+    def __init__(
+        self, db: Database, limits: Limits, *, now: Callable[[Connection], int] = db_now_ms, codec: Codec | None = None
+    ) -> None:
+        """Use a migrated database. `codec` reads and changes folded jobs."""
         self._db = db
         self._limits = limits
         self._now = now
+        self._codec = codec or Codec()
 
     async def create(self, new: NewJob) -> tuple[int, bool]:
         """Store the job and its first timeline line; (id, True). The same idempotency key again: (id of then, False).
 
         ConflictError if that key came with another request.
         """
-        return await self._db.write(lambda conn: _create(conn, new, now=self._now(conn)))
+        return await self._db.write(lambda conn: _create(conn, new, self._codec, now=self._now(conn)))
 
     async def unplanned(self, limit: int) -> list[int]:
         """Ids of jobs that wait to be planned, oldest first."""
@@ -67,21 +76,28 @@ class SqlJobBook:
 
     async def act(self, job_id: int, action: Action, *, by: str) -> Job:
         """Do what a person asks; the job afterwards. NotFoundError, or ConflictError if its state forbids it."""
-        return await self._db.write(lambda conn: _act(conn, lock_job(conn, job_id), action, by, self._now(conn), self._limits))
+
+        def run(conn: Connection) -> Job:
+            job, now = lock_job(conn, job_id), self._now(conn)
+            if job.tier == Tier.DELETED and not isinstance(action, Hold):
+                raise NotFoundError(f"job {job_id} was removed; restore it first")
+            if isinstance(action, Describe):
+                return _describe(conn, job, action, self._codec, line=Line(kind="described", message=f"described by {by}"), now=now)
+            return _act(conn, job, action, by, now, self._limits)
+
+        return await self._db.write(run)
 
 
-def _create(conn: Connection, new: NewJob, *, now: int) -> tuple[int, bool]:
+def _create(conn: Connection, new: NewJob, codec: Codec, *, now: int) -> tuple[int, bool]:
     args = orjson.dumps(new.args).decode()
     if new.idempotency_key is not None:
-        earlier = _earlier(conn, new.idempotency_key)
+        earlier = _earlier(conn, new, args, codec)
         if earlier is not None:
-            job_id, kind, stored = earlier
-            if (kind, stored) != (new.type, args):
-                raise ConflictError("this Idempotency-Key came with another request before; use a new one", field="Idempotency-Key")
-            return job_id, False
+            return earlier, False
     values = {name: getattr(new, name) for name in ("uuid", "type", "owner", "summary", "bio", "tag", "application", "priority")}
     times = {"created_at": now, "updated_at": now, "deadline_at": now + new.timeout_ms}
-    row = {**values, **times, "state": DetailState.QUEUED, "cluster_count": len(new.cluster_ids)}
+    told = {"labels": labels_text(new.labels), "importance": int(new.importance)}
+    row = {**values, **times, **told, "state": DetailState.QUEUED, "cluster_count": len(new.cluster_ids)}
     inserted = conn.execute(insert(job_table).values(**row, idempotency_key=new.idempotency_key))
     key = inserted.inserted_primary_key
     if key is None:
@@ -94,14 +110,27 @@ def _create(conn: Connection, new: NewJob, *, now: int) -> tuple[int, bool]:
     return job_id, True
 
 
-def _earlier(conn: Connection, key: str) -> tuple[int, str, str] | None:
-    statement = (
-        select(job_table.c.id, job_table.c.type, job_payload.c.args)
-        .join(job_payload, job_payload.c.job_id == job_table.c.id)
-        .where(job_table.c.idempotency_key == key)
-    )
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else (int(row[0]), str(row[1]), str(row[2]))
+def _earlier(conn: Connection, new: NewJob, args: str, codec: Codec) -> int | None:
+    """The job that came with this idempotency key, in whatever tier. ConflictError if its request was another one."""
+    job = job_table.c
+    columns = (job.id, job.type, job.labels, job.importance, job_payload.c.args)
+    beside = job_table.outerjoin(job_payload, job_payload.c.job_id == job.id)
+    found = select(*columns).select_from(beside).where(job.idempotency_key == new.idempotency_key)
+    row = conn.execute(found).one_or_none()
+    if row is None:
+        return None
+    same = (row.type, row.labels, row.importance) == (new.type, labels_text(new.labels), int(new.importance))
+    if not (same and _same_args(conn, row.id, row.args, args, codec)):
+        raise ConflictError("this Idempotency-Key came with another request before; use a new one", field="Idempotency-Key")
+    return int(row.id)
+
+
+def _same_args(conn: Connection, job_id: int, stored: str | None, args: str, codec: Codec) -> bool:
+    if stored is not None:
+        return stored == args
+    # A folded request has lost its secrets once more.
+    folded = read_folds(conn, [job_id], codec).get(job_id)
+    return folded is not None and folded["a"] == redact_args(orjson.loads(args))
 
 
 def _plan(conn: Connection, job_id: int, plan: Plan, *, now: int) -> bool:
@@ -137,19 +166,18 @@ def _part_row(job_id: int, cluster_id: int, now: int) -> dict[str, Any]:
     return {"job_id": job_id, "cluster_id": cluster_id, "state": PartState.WAITING, "hosts": b"[]", **times}
 
 
-def _act(conn: Connection, job: Job, action: Action, by: str, now: int, limits: Limits) -> Job:
+def _act(conn: Connection, job: Job, action: Cancel | Hold | Release | Remove, by: str, now: int, limits: Limits) -> Job:
     match action:
         case Cancel():
             return _cancel(conn, job, by, now, limits)
-        case Hold(reason=text):
-            return _keep(conn, job, now, held=True, text=text, line=f"held by {by}: {text}")
+        case Hold(reason=reason, until=until):
+            hold_job(conn, job.id, reason=reason, by=by, until=until, now_ms=now)
+            return lock_job(conn, job.id)
         case Release():
-            return _keep(conn, job, now, held=False, text="", line=f"released by {by}")
-        case Describe(bio=bio):
-            conn.execute(update(job_table).where(job_table.c.id == job.id).values(bio=bio))
-            return replace(job, bio=bio)
+            release_job(conn, job.id, by=by, now_ms=now)
+            return lock_job(conn, job.id)
         case Remove():
-            return _remove(conn, job)
+            return _remove(conn, job, by, now)
 
 
 def _cancel(conn: Connection, job: Job, by: str, now: int, limits: Limits) -> Job:
@@ -168,19 +196,20 @@ def _cancel(conn: Connection, job: Job, by: str, now: int, limits: Limits) -> Jo
     return settle(conn, cancelling, now=now, lines=write_parts(conn, changes))
 
 
-def _keep(conn: Connection, job: Job, now: int, *, held: bool, text: str, line: str) -> Job:
-    # The class is a consequence of the hold, so it is taken back and given anew by the retention room.
-    values = {"held": int(held), "hold_reason": text[:512], "class": 0}
-    conn.execute(update(job_table).where(job_table.c.id == job.id).values(**values))
-    tell(conn, job.id, [Line(kind="held" if held else "released", message=line[:1024])], now=now)
-    return replace(job, held=held, hold_reason=text[:512])
+def _describe(conn: Connection, job: Job, action: Describe, codec: Codec, *, line: Line, now: int) -> Job:
+    if job.tier == Tier.HOT:
+        conn.execute(update(job_table).where(job_table.c.id == job.id).values(bio=action.bio))
+    else:
+        change_fold(conn, job.id, codec, bio=action.bio)
+        # Whoever archives the job at this moment sees by its timeline that it has changed.
+        tell(conn, job.id, [line], now=now)
+    return replace(job, bio=action.bio)
 
 
-def _remove(conn: Connection, job: Job) -> Job:
+def _remove(conn: Connection, job: Job, by: str, now: int) -> Job:
     if job.state not in END_STATES:
         raise ConflictError(f"job {job.id} is still {job.state}; cancel it first")
     if job.held:
         raise ConflictError(f"job {job.id} is held ({job.hold_reason}); release it first")
-    for table in reversed(JOB_TABLES):
-        conn.execute(delete(table).where((table.c.id if table is job_table else table.c.job_id) == job.id))
-    return job
+    hide_job(conn, job.id, by=by, now_ms=now)
+    return replace(job, tier=Tier.DELETED, base_at=now)

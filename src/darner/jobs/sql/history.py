@@ -4,8 +4,8 @@ Every statement is covered by an index. What lists filter by is in a warm job's 
 Archived jobs are merged in by the same order; a job that is in both (it moves just now) is the database's.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import orjson
 from sqlalchemy import Connection, select
@@ -18,12 +18,12 @@ from darner.db.tables.jobs import job_cluster, job_event, job_part, job_payload
 from darner.history.codec import Codec
 from darner.history.ports import ArchiveReader
 from darner.history.record import JobRecord, RecordQuery
-from darner.history.rows import read_records
-from darner.jobs.events import Details, Job, JobQuery, Part, TimelineEvent
+from darner.history.rows import is_folded, read_records
+from darner.jobs.events import Details, Job, JobPage, JobQuery, Part, TimelineEvent
 from darner.jobs.sql.lists import count_jobs, page_of, place_near, place_of
 from darner.jobs.sql.rows import JOB_COLUMNS, event_from, job_from, part_from
 
-Listed = list[tuple[Job, dict[str, Any]]]
+T = TypeVar("T")
 
 
 class SqlHistory:
@@ -35,14 +35,16 @@ class SqlHistory:
         self._codec = codec or Codec()
         self._archive = archive
 
-    async def page(self, query: JobQuery) -> Listed:
+    async def page(self, query: JobQuery) -> JobPage:
         """Jobs and their redacted args."""
         before = None if query.before_id is None else await self._place(query.before_id)
-        found = await self._db.read(lambda conn: page_of(conn, query, before, self._codec))
+        archive_only = set(query.tiers) == {Tier.ARCHIVE}
+        found = JobPage() if archive_only else await self._db.read(lambda conn: page_of(conn, query, before, self._codec))
         archive = self._archive
         # Pages by number stay in the database: the archive is walked by keyset only.
         if archive is None or query.offset or (query.tiers and Tier.ARCHIVE not in query.tiers):
             return found
+        # The archive after the database: a job that moves there meanwhile is in both, never in none.
         return _merged(found, await archive.page(_archive_query(query, before)), query.limit)
 
     async def count(self, query: JobQuery, *, at_most: int) -> int:
@@ -50,52 +52,56 @@ class SqlHistory:
         return await self._db.read(lambda conn: count_jobs(conn, query, self._codec, at_most=at_most))
 
     async def details(self, job_id: int) -> Details:
-        """One job. Raises NotFoundError."""
-        found = await self._db.read(lambda conn: _details(conn, job_id, self._codec))
-        if found is None:
-            return details_of(await self._archived(job_id))
-        return found
+        """One job, a removed one too. Raises NotFoundError."""
+        return await self._either(job_id, lambda conn: _details(conn, job_id, self._codec), details_of)
 
     async def parts(self, job_id: int, *, after_id: int = 0, limit: int = 1000) -> list[Part]:
         """Parts in the order of their ids."""
 
         def read(conn: Connection) -> list[Part] | None:
-            tier = _tier(conn, job_id)
-            if tier is None:
-                return None
+            folded, record = self._folded(conn, job_id)
+            if record is not None or folded is None:
+                return None if record is None else parts_of_record(record)
             part = job_part.c
             statement = select(job_part).where(part.job_id == job_id, part.id > after_id).order_by(part.id).limit(limit)
-            plain = [part_from(row) for row in conn.execute(statement).mappings()]
-            return plain if plain or tier == Tier.HOT else parts_of_record(read_records(conn, [job_id], self._codec)[0])
+            return [part_from(row) for row in conn.execute(statement).mappings()]
 
-        found = await self._db.read(read)
-        if found is None:
-            found = parts_of_record(await self._archived(job_id))
+        found = await self._either(job_id, read, parts_of_record)
         return [part for part in found if part.id > after_id][:limit]
 
     async def events(self, job_id: int, *, after_id: int = 0, limit: int = 1000) -> list[TimelineEvent]:
         """Timeline lines in order, those after `after_id`."""
 
         def read(conn: Connection) -> list[TimelineEvent] | None:
-            tier = _tier(conn, job_id)
-            if tier is None:
-                return None
-            if tier != Tier.HOT:
-                return events_of_record(read_records(conn, [job_id], self._codec)[0])
+            folded, record = self._folded(conn, job_id)
+            if record is not None or folded is None:
+                return None if record is None else events_of_record(record)
             event = job_event.c
             statement = select(job_event).where(event.job_id == job_id, event.id > after_id).order_by(event.id).limit(limit)
             return [event_from(row) for row in conn.execute(statement).mappings()]
 
-        found = await self._db.read(read)
-        if found is None:
-            found = events_of_record(await self._archived(job_id))
+        found = await self._either(job_id, read, events_of_record)
         return [event for event in found if event.id > after_id][:limit]
 
-    async def _archived(self, job_id: int) -> JobRecord:
-        record = await self._archive.find(job_id) if self._archive is not None else None
-        if record is None:
+    async def _either(self, job_id: int, read: Callable[[Connection], T | None], of: Callable[[JobRecord], T]) -> T:
+        """What the database says of a job, else the archive. NotFoundError."""
+        found = await self._db.read(read)
+        if found is None and self._archive is not None:
+            record = await self._archive.find(job_id)
+            # Between the two looks it may have been restored.
+            found = await self._db.read(read) if record is None else of(record)
+        if found is None:
             raise NotFoundError(f"there is no job {job_id}")
-        return record
+        return found
+
+    def _folded(self, conn: Connection, job_id: int) -> tuple[bool | None, JobRecord | None]:
+        """Whether a job is folded (None: there is no such job), and its record if so."""
+        tier = conn.execute(select(job_table.c.tier).where(job_table.c.id == job_id)).scalar_one_or_none()
+        if tier is None:
+            return None, None
+        if tier == Tier.HOT or not is_folded(conn, job_id):
+            return False, None
+        return True, next(iter(read_records(conn, [job_id], self._codec)), None)
 
     async def _place(self, before_id: int) -> tuple[int, int]:
         """Where a page goes on: (created_at, id) of that job, wherever it is."""
@@ -126,10 +132,19 @@ def events_of_record(record: JobRecord) -> list[TimelineEvent]:
     return [event_from({**event, "job_id": record.id}) for event in record.events]
 
 
-def _merged(found: Listed, archived: Sequence[JobRecord], limit: int) -> Listed:
+def _merged(found: JobPage, archived: Sequence[JobRecord], limit: int) -> JobPage:
     mine = {job.id for job, _ in found}
     more = [(job_of(record, Tier.ARCHIVE), dict(record.args)) for record in archived if record.id not in mine]
-    return sorted([*found, *more], key=lambda one: (one[0].created_at, one[0].id), reverse=True)[:limit]
+    stop = found.stopped_at
+    if stop is not None:
+        # Older ones would be shown before jobs of the database that were not looked at.
+        more = [one for one in more if _place_of(one[0]) > stop]
+    ranked = sorted([*found, *more], key=lambda one: _place_of(one[0]), reverse=True)
+    return JobPage(ranked[:limit], stopped_at=stop if len(ranked) < limit else None)
+
+
+def _place_of(job: Job) -> tuple[int, int]:
+    return job.created_at, job.id
 
 
 def _archive_query(query: JobQuery, before: tuple[int, int] | None) -> RecordQuery:
@@ -140,19 +155,14 @@ def _archive_query(query: JobQuery, before: tuple[int, int] | None) -> RecordQue
     )  # fmt: skip
 
 
-def _tier(conn: Connection, job_id: int) -> Tier | None:
-    found = conn.execute(select(job_table.c.tier).where(job_table.c.id == job_id)).scalar_one_or_none()
-    return None if found is None else Tier(found)
-
-
 def _details(conn: Connection, job_id: int, codec: Codec) -> Details | None:
     row = conn.execute(select(*JOB_COLUMNS).where(job_table.c.id == job_id)).mappings().one_or_none()
     if row is None:
         return None
-    if row["tier"] != Tier.HOT:
+    payload = conn.execute(select(job_payload.c.args, job_payload.c.result).where(job_payload.c.job_id == job_id)).one_or_none()
+    if payload is None:
         record = next(iter(read_records(conn, [job_id], codec)), None)
         return None if record is None else details_of(record, Tier(row["tier"]))
-    payload = conn.execute(select(job_payload.c.args, job_payload.c.result).where(job_payload.c.job_id == job_id)).one()
     clusters = select(job_cluster.c.cluster_id).where(job_cluster.c.job_id == job_id).order_by(job_cluster.c.cluster_id)
     return Details(
         job=job_from(row),

@@ -1,42 +1,50 @@
 """Pages and counts of jobs in the database: hot and warm alike, deleted ones only when asked for.
 
 The text of a warm job is in its blob, so a search for text walks the list in its order and looks into the blobs, some hundred jobs
-at a time and no further than MAX_LOOKED_AT: whoever looks for a needle gives a time range.
+at a time and no further than MAX_LOOKED_AT a page: whoever looks for a needle gives a time range, or goes on where it stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, true, union_all
 
 from darner.core.job import Tier
 from darner.db.tables.jobs import job as job_table
 from darner.db.tables.jobs import job_cluster, job_payload
+from darner.db.tables.retention import retention_class
 from darner.history.codec import Codec
-from darner.history.rows import read_records
-from darner.jobs.events import Job, JobQuery
+from darner.history.rows import checked, read_fold_texts, read_folds, whole_row
+from darner.jobs.events import Job, JobPage, JobQuery
 from darner.jobs.sql.rows import JOB_COLUMNS, job_from
 
 MAX_LOOKED_AT = 200_000
 _CHUNK = 500
 _SHOWN = (Tier.HOT, Tier.WARM)
+_FEW = frozenset({Tier.HOT, Tier.DELETED})
+# Not sorted yet, and held by itself (`retention.rules`); all other classes have a row.
+_FIXED_CLASSES = (0, 1)
+Listed = tuple[Job, dict[str, Any]]
 Keyset = tuple[int, int] | None
 
 
-def page_of(conn: Connection, query: JobQuery, before: Keyset, codec: Codec) -> list[tuple[Job, dict[str, Any]]]:
+def page_of(conn: Connection, query: JobQuery, before: Keyset, codec: Codec) -> JobPage:
     """A page: jobs with their redacted args."""
     if query.text:
-        fitting = _with_text(conn, query, before, codec)
-        return [one for number, one in zip(range(query.offset + query.limit), fitting, strict=False) if number >= query.offset]
-    return _completed(conn, list(conn.execute(page_statement(query, before)).mappings().all()), codec)
+        search = Search(conn, query, codec)
+        found = [row for _, row in zip(range(query.offset + query.limit), search.walk(before), strict=False)]
+        return JobPage(_completed(conn, found[query.offset :], codec), stopped_at=search.stopped_at)
+    statement = page_statement(query, before, classes=few_classes(conn, query))
+    return JobPage(_completed(conn, conn.execute(statement).mappings().all(), codec))
 
 
 def count_jobs(conn: Connection, query: JobQuery, codec: Codec, *, at_most: int) -> int:
     """How many jobs fit, counted no further than `at_most`."""
     if query.text:
-        return sum(1 for _ in zip(range(at_most), _with_text(conn, query, None, codec), strict=False))
-    inner = _merged(query, at_most, keyset=None, columns=(job_table.c.id, job_table.c.created_at)).subquery()
+        return sum(1 for _ in zip(range(at_most), Search(conn, query, codec).walk(None), strict=False))
+    also = _among(few_classes(conn, query))
+    inner = _merged(query, at_most, keyset=None, columns=(job_table.c.id, job_table.c.created_at), also=also).subquery()
     return int(conn.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
@@ -54,56 +62,85 @@ def place_near(conn: Connection, job_id: int) -> Keyset:
     return None if row is None else (int(row[0]), int(row[1]) + 1)
 
 
-def page_statement(query: JobQuery, keyset: Keyset) -> Select[Any]:
+def few_classes(conn: Connection, query: JobQuery) -> Sequence[int]:
+    """All retention classes, if a query is for few jobs of very many; else none.
+
+    Hot and removed jobs are found by class and tier, by an index: in the order of the list all others would be walked over.
+    """
+    if not query.tiers or not _FEW.issuperset(query.tiers):
+        return ()
+    return (*_FIXED_CLASSES, *(int(key) for key in conn.execute(select(retention_class.c.id)).scalars()))
+
+
+def page_statement(query: JobQuery, keyset: Keyset, *, classes: Sequence[int] = ()) -> Select[Any]:
     """The rows of a page; with several states one index walk each, merged, so that rare states cost no scan."""
-    merged = _merged(query, query.offset + query.limit, keyset=keyset, columns=JOB_COLUMNS).subquery()
+    limit = query.offset + query.limit
+    merged = _merged(query, limit, keyset=keyset, columns=JOB_COLUMNS, also=_among(classes)).subquery()
     return select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(query.limit).offset(query.offset)
 
 
-def _completed(conn: Connection, rows: list[Any], codec: Codec) -> list[tuple[Job, dict[str, Any]]]:
-    """The rows with what is not in them: payloads of hot jobs, blobs of warm ones."""
-    hot = [row["id"] for row in rows if row["tier"] == Tier.HOT]
-    wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(hot))
-    args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if hot else {}
-    rest = [row["id"] for row in rows if row["tier"] != Tier.HOT]
-    records = {record.id: record for record in read_records(conn, rest, codec)} if rest else {}
-    found = []
+def _completed(conn: Connection, rows: Sequence[Mapping[Any, Any]], codec: Codec) -> Iterator[Listed]:
+    """The rows with what is not in them: blobs of warm jobs, payloads of the others."""
+    blobs = read_folds(conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], codec)
+    plain = [row["id"] for row in rows if row["id"] not in blobs]
+    wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(plain))
+    args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if plain else {}
     for row in rows:
-        record = records.get(row["id"])
-        if record is None:
-            found.append((job_from(row), args.get(row["id"], {})))
+        blob = blobs.get(row["id"])
+        if blob is None:
+            yield job_from(row), args.get(row["id"], {})
         else:
-            found.append((job_from({**record.job, "tier": row["tier"]}), dict(record.args)))
-    return found
+            yield job_from(whole_row(row, blob)), blob["a"]
 
 
-def _with_text(conn: Connection, query: JobQuery, before: Keyset, codec: Codec) -> Iterator[tuple[Job, dict[str, Any]]]:
-    wanted, looked_at, chunk = query.text.casefold(), 0, query.offset + query.limit
+class Search:
+    """A walk over the jobs with a text in summary, error or description. `stopped_at`: where it ended, if it may go no further."""
+
+    def __init__(self, conn: Connection, query: JobQuery, codec: Codec) -> None:
+        """Within the transaction of `conn`."""
+        self._conn = conn
+        self._query = query
+        self._codec = codec
+        self._wanted = query.text.casefold()
+        self._as_json = orjson.dumps(query.text).decode()[1:-1].casefold()
+        self.stopped_at: Keyset = None
+
+    def walk(self, before: Keyset) -> Iterator[Mapping[Any, Any]]:
+        """Rows with JOB_COLUMNS, newest first."""
+        looked_at, chunk = 0, self._query.offset + self._query.limit
+        job = job_table.c
+        said = [column.icontains(self._query.text, autoescape=True) for column in (job.summary, job.error, job.bio)]
+        maybe = and_(or_(job.tier != int(Tier.HOT), *said), _among(few_classes(self._conn, self._query)))
+        while looked_at < MAX_LOOKED_AT:
+            merged = _merged(self._query, chunk, keyset=before, columns=JOB_COLUMNS, also=maybe).subquery()
+            statement = select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(chunk)
+            rows = self._conn.execute(statement).mappings().all()
+            yield from self._fitting(rows)
+            if len(rows) < chunk:
+                return
+            before, looked_at = (rows[-1]["created_at"], rows[-1]["id"]), looked_at + len(rows)
+            chunk = min(2 * chunk, _CHUNK)
+        self.stopped_at = before
+
+    def _fitting(self, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Mapping[Any, Any]]:
+        texts = read_fold_texts(self._conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], self._codec)
+        for row in rows:
+            text = texts.get(row["id"])
+            if text is None:
+                # The database looked into hot jobs already, and into removed ones that were hot not at all.
+                if row["tier"] == Tier.HOT or self._says(row):
+                    yield row
+            # Most blobs do not hold it at all, so they need not be parsed.
+            elif self._as_json in text.decode().casefold() and self._says(whole_row(row, checked(orjson.loads(text)))):
+                yield row
+
+    def _says(self, row: Mapping[Any, Any]) -> bool:
+        return any(self._wanted in row[name].casefold() for name in ("summary", "error", "bio"))
+
+
+def _merged(query: JobQuery, limit: int, *, keyset: Keyset, columns: tuple[Any, ...], also: ColumnElement[bool]) -> Any:  # noqa: ANN401  (a select or a union of them)
     job = job_table.c
-    said = [column.icontains(query.text, autoescape=True) for column in (job.summary, job.error, job.bio)]
-    maybe = or_(job.tier != int(Tier.HOT), *said)
-    while looked_at < MAX_LOOKED_AT:
-        merged = _merged(query, chunk, keyset=before, columns=JOB_COLUMNS, also=maybe).subquery()
-        statement = select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(chunk)
-        rows = list(conn.execute(statement).mappings().all())
-        if not rows:
-            return
-        before, looked_at = (rows[-1]["created_at"], rows[-1]["id"]), looked_at + len(rows)
-        chunk = min(2 * chunk, _CHUNK)
-        for one in _completed(conn, rows, codec):
-            if one[0].tier == Tier.HOT or _says(one[0], wanted):
-                yield one
-
-
-def _says(job: Job, wanted: str) -> bool:
-    return any(wanted in text.casefold() for text in (job.summary, job.error, job.bio))
-
-
-def _merged(
-    query: JobQuery, limit: int, *, keyset: Keyset, columns: tuple[Any, ...], also: ColumnElement[bool] | None = None
-) -> Any:  # noqa: ANN401  (a select or a union of them)
-    job = job_table.c
-    shared = [*_conditions(query), *([also] if also is not None else [])]
+    shared = [*_conditions(query), also]
     if keyset is not None:
         at, job_id = keyset
         shared += [job.created_at <= at, or_(job.created_at < at, job.id < job_id)]
@@ -114,6 +151,10 @@ def _merged(
     if len(walks) == 1:
         return walks[0]
     return union_all(*(select(walk.subquery()) for walk in walks))
+
+
+def _among(classes: Sequence[int]) -> ColumnElement[bool]:
+    return job_table.c["class"].in_(classes) if classes else true()
 
 
 def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
