@@ -22,7 +22,13 @@ _OS_NO_SPACE = ("Got error 28 ", "Errcode: 28 ", "No space left on device")
 _TOOK_TOO_LONG = frozenset({"57014", 1969, 3024, 1317})
 _LOGIN = frozenset({1044, 1045, 1049, 1698, "28000", "28P01", "3D000"})
 # psycopg tells of a refused login in words alone.
-_LOGIN_WORDS = ("authentication failed", "no pg_hba.conf entry", 'database "', 'role "', "is not permitted to log in")
+_LOGIN_WORDS = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "is not permitted to log in",
+    "permission denied",
+)
 
 
 def was_rolled_back(error: exc.DBAPIError) -> bool:
