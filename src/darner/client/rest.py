@@ -34,6 +34,7 @@ from darner.kit.retry import backoff
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
+NOT_FOUND = 404
 LEASE_WAIT_S = 20.0
 STREAM_SILENCE_S = 45.0
 RECONNECT_FOR_S = 60.0
@@ -269,6 +270,8 @@ def error_of(response: httpx.Response) -> DarnerError:
         body = {}
     body = body if isinstance(body, dict) else {}
     told = body.get("detail") or body.get("message")
+    if response.status_code == NOT_FOUND and told == "Not Found":  # no route, in the framework's words
+        return NotFoundError(f"this manager does not know {response.url.path}: it is another version, or has no such part")
     message = told if isinstance(told, str) and told else f"the manager answered {response.status_code} to {response.url.path}"
     fields = body.get("errors")
     field = fields[0].get("field") if isinstance(fields, list) and fields and isinstance(fields[0], dict) else None

@@ -112,9 +112,13 @@ class RetentionRest:  # size: one method per question; each is a line or two
         """Do what a held sweep would have removed."""
         return await self._send("POST", f"/runs/{run_id}:confirm", timeout_s=_LONG_S)
 
-    async def pause(self, *, paused: bool) -> Json:
-        """No sweep by the clock until resumed; or let it sweep again."""
-        return await self._send("POST", "/pause" if paused else "/resume")
+    async def pause(self, reason: str = "") -> Json:
+        """No sweep by the clock until resumed."""
+        return await self._send("POST", "/pause", {"reason": reason})
+
+    async def resume(self) -> Json:
+        """Let it sweep by the clock again."""
+        return await self._send("POST", "/resume")
 
     async def status(self) -> Json:
         """What the sweeper does and did."""
@@ -165,9 +169,13 @@ class RetentionRest:  # size: one method per question; each is a line or two
         """Set it."""
         return await self._send("PUT", "/budget", budget)
 
-    async def segments(self) -> Any:  # noqa: ANN401  (a list, or an object with one)
+    async def archive(self) -> Json:
+        """How much is in the archive, and what is wrong with it."""
+        return await self._get("/archive")
+
+    async def segments(self, *, limit: int) -> list[Json]:
         """The files of the archive, newest first."""
-        return await self._ask("GET", f"{_PREFIX}/archive/segments")
+        return await self._pages("/archive/segments", "id", limit=limit)
 
     async def erase(self, ids: Sequence[int], reason: str) -> Json:
         """Take jobs out of the archive for good."""
@@ -176,6 +184,14 @@ class RetentionRest:  # size: one method per question; each is a line or two
     async def exports(self) -> list[Json]:
         """What waits for each sink."""
         return await self._list("/exports")
+
+    async def retry_export(self, sink: str) -> Json:
+        """Try again now what a sink refused."""
+        return await self._send("POST", f"/exports/{quote(sink, safe='')}:retry")
+
+    async def drop_export(self, sink: str) -> Json:
+        """Let nothing wait for a sink that is not configured any more."""
+        return await self._send("DELETE", f"/exports/{quote(sink, safe='')}")
 
     async def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
         return one_object(await self._ask("GET", _PREFIX + path, query=query))

@@ -13,6 +13,7 @@ from darner.app.cli.retention.words import counted, sized, when
 from darner.core.errors import DarnerError
 
 Json = Mapping[str, Any]
+Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +30,12 @@ def register(app: typer.Typer) -> None:
     archive.command("ls")(archive_ls)
     archive.command("erase")(archive_erase)
     app.add_typer(archive, name="archive")
-    app.command("exports")(exports)
+    exports = typer.Typer(help="What waits for each sink, and why.", invoke_without_command=True)
+    exports.callback()(_exports)
+    exports.command("ls")(exports_ls)
+    exports.command("retry")(exports_retry)
+    exports.command("drop")(exports_drop)
+    app.add_typer(exports, name="exports")
 
 
 def budget_show(context: typer.Context) -> None:
@@ -74,9 +80,11 @@ def window_set(
     _say_window(context, ask(context, lambda api: api.retention.set_window(span, zone)))
 
 
-def archive_ls(context: typer.Context) -> None:
+def archive_ls(
+    context: typer.Context, limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50
+) -> None:
     """List the files of the archive, newest first."""
-    found = segments_of(ask(context, lambda api: api.retention.segments()))
+    found = ask(context, lambda api: api.retention.segments(limit=limit))
     if context.obj.json:
         for one in found:
             print_json(one)
@@ -86,7 +94,7 @@ def archive_ls(context: typer.Context) -> None:
             one["id"],
             one["state"],
             one["rule"],
-            f"{one['row_count'] - one.get('skipped', 0):,}",
+            f"{one['row_count']:,}",
             sized(one["bytes"]),
             f"{moment(one.get('min_created_at'))} to {moment(one.get('max_created_at'))}",
             one["location"],
@@ -106,10 +114,36 @@ def archive_erase(
     if not context.obj.yes and not confirm(f"Erase {counted(len(job_ids))} from the archive? Nothing brings them back."):
         raise DarnerError("nothing was erased: a confirmation is needed; answer yes, or give --yes")
     found = ask(context, lambda api: api.retention.erase(job_ids, reason))
-    print_json(found) if context.obj.json else say(f"erased from the archive: {', '.join(map(str, job_ids))}")
+    if context.obj.json:
+        print_json(found)
+        return
+    files = counted(int(found["segments"]), "file")
+    say(f"{counted(int(found['jobs']))} cannot be found any more; the next sweep takes the bytes out of {files}")
+    if found.get("missing"):
+        say(f"not in the archive: {', '.join(map(str, found['missing']))}")
 
 
-def exports(context: typer.Context) -> None:
+def _exports(context: typer.Context) -> None:
+    """What waits for each sink, and why."""
+    if context.invoked_subcommand is None:
+        exports_ls(context)
+
+
+def exports_retry(context: typer.Context, sink: Sink) -> None:
+    """Try again now what a sink refused, without waiting for its turn."""
+    found = ask(context, lambda api: api.retention.retry_export(sink))
+    print_json(found) if context.obj.json else say(f"{counted(found['retried'])} will be told to {sink} again now")
+
+
+def exports_drop(context: typer.Context, sink: Sink) -> None:
+    """Let nothing wait any more for a sink that no configuration and no rule names."""
+    if not context.obj.yes and not confirm(f"Jobs that wait for {sink} will never be told to it. Forget it?"):
+        raise DarnerError("nothing was changed: a confirmation is needed; answer yes, or give --yes")
+    found = ask(context, lambda api: api.retention.drop_export(sink))
+    print_json(found) if context.obj.json else say(f"{sink} is forgotten; {counted(found['waited'])} waited for it")
+
+
+def exports_ls(context: typer.Context) -> None:
     """Show what waits for each sink, and why."""
     found = ask(context, lambda api: api.retention.exports())
     if context.obj.json:
@@ -124,7 +158,7 @@ def exports(context: typer.Context) -> None:
         (
             one["name"],
             one["kind"] or "-",
-            _health(one),
+            one["state"],
             f"{one['pending']:,}",
             ago(one.get("oldest_at"), now),
             f"{one['delivered']:,}",
@@ -134,21 +168,6 @@ def exports(context: typer.Context) -> None:
         for one in found
     ]
     table(("SINK", "KIND", "STATE", "WAITING", "OLDEST", "DELIVERED", "LOST", "LAST ERROR"), rows)
-
-
-def segments_of(found: object) -> list[Json]:
-    """The list of segments, whether bare or in an object."""
-    if isinstance(found, Mapping):
-        found = found.get("segments") or []
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
-
-
-def _health(sink: Json) -> str:
-    if not sink.get("configured", True):
-        return "not configured"
-    if sink.get("failing"):
-        return "failing"
-    return f"{sink['refused']:,} refused" if sink.get("refused") else "well"
 
 
 def _say_budget(context: typer.Context, found: Json) -> None:

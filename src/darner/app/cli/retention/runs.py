@@ -101,14 +101,14 @@ def confirm(context: typer.Context, run_id: JobId) -> None:
     _tell(context, _to_the_end(context, found))
 
 
-def pause(context: typer.Context) -> None:
+def pause(context: typer.Context, reason: Annotated[str, typer.Option(help="Why; others will wonder.")] = "") -> None:
     """Do nothing by the clock until resumed."""
-    say_status(context, ask(context, lambda api: api.retention.pause(paused=True)))
+    say_status(context, ask(context, lambda api: api.retention.pause(reason)))
 
 
 def resume(context: typer.Context) -> None:
     """Let the sweeper work by the clock again."""
-    say_status(context, ask(context, lambda api: api.retention.pause(paused=False)))
+    say_status(context, ask(context, lambda api: api.retention.resume()))
 
 
 def say_runs(found: Sequence[Json], *, indent: str = "") -> None:

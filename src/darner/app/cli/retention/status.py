@@ -48,11 +48,12 @@ async def everything(api: "ManagerRest") -> dict[str, Any]:
         retention.status(),
         _if_there(retention.policy()),
         _if_there(retention.growth()),
+        _if_there(retention.archive()),
         _if_there(retention.exports()),
         _if_there(retention.suggestions()),
         retention.runs(limit=_RUNS),
     )
-    names = ("policy", "growth", "exports", "suggestions", "runs")
+    names = ("policy", "growth", "archive", "exports", "suggestions", "runs")
     return {**told, **dict(zip(names, more, strict=True))}
 
 
@@ -76,6 +77,9 @@ def say_status(context: typer.Context, found: Json) -> None:
     growth = found.get("growth")
     if growth and not _say_failed("growth", growth):
         _say_growth(growth, now)
+    archive = found.get("archive")
+    if archive and not _say_failed("archive", archive):
+        _say_archive(archive)
     for sink in _listed(found.get("exports")):
         _line("export", _sink(sink, now))
     for one in _listed(found.get("suggestions")):
@@ -197,17 +201,25 @@ def _days(days: float) -> str:
     return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"  # noqa: PLR2004
 
 
-# Export, suggestions, runs.
+# Archive, export, suggestions, runs.
+
+
+def _say_archive(archive: Json) -> None:
+    _line("archive", f"{counted(archive['jobs'])}, {sized(archive['bytes'])} in {counted(archive['segments'], 'file')}")
+    for problem in archive.get("problems") or []:
+        _line("", str(problem))
 
 
 def _sink(sink: Json, now: float) -> str:
     said = f"{sink['name']}: {counted(sink['pending'])} waiting"
     if sink.get("oldest_at"):
-        said += f", the oldest since {ago(sink['oldest_at'], now)}"
-    if not sink.get("configured", True):
+        said += f", the oldest came {ago(sink['oldest_at'], now)}"
+    if sink.get("state") == "not configured":
         return f"{said}; no such sink is configured"
     failing = sink.get("failing")
-    return f"{said}; it fails: {failing['error']}" if failing else said
+    if failing:
+        return f"{said}; failing, first {ago(failing.get('since'), now)}: {failing['error']}"
+    return f"{said}; {sink['refused']:,} of them refused: {sink['last_error']}" if sink.get("refused") else said
 
 
 def _say_suggestion(found: Json) -> None:
