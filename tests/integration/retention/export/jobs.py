@@ -98,9 +98,14 @@ class Jobs:
 
 
 def open_jobs(url: str) -> Jobs:
-    """A migrated database with an instance of its own."""
+    """A new database."""
     db = Database.open(url)
     migrate(db)
+    return prepared(db)
+
+
+def prepared(db: Database) -> Jobs:
+    """A migrated database with an instance of its own."""
     db.write_sync(lambda conn: set_mark(conn, "instance", {"id": "here"}, by="test"))
     return Jobs(db)
 
