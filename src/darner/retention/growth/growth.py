@@ -161,6 +161,7 @@ class Growth:
                 await self._read_pressure()
             else:
                 await self._lead(held)
+            self.meters.stage.set(self._pressure.stage)
             await self._refresh_facts()
             return held is not None
 
@@ -233,7 +234,7 @@ class Growth:
         self._facts_at = now
         wall = self._clock.now
         found: Facts = await self._db.read(lambda conn: facts_of(conn, wall_ms=lambda: int(wall() * 1000)))
-        self.meters.told(found, stage=self._pressure.stage)
+        self.meters.told(found)
         await self._see(await self._watcher.look())  # a manager that does not watch shows figures too
 
     async def _watch(self) -> None:
@@ -248,6 +249,7 @@ class Growth:
                 await self.tick()
             except StorageFullError as error:
                 self._pressure = Pressure(stage=Stage.REFUSE, floor=None)
+                self.meters.stage.set(Stage.REFUSE)
                 _log.warning("the disk is full", reason=error.message)
             except DarnerError as error:
                 _log.warning("room for the history could not be looked after", reason=error.message)

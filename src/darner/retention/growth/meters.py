@@ -28,6 +28,8 @@ class GrowthMeters:
         self._gauges: dict[str, Gauge] = {}
         self.space = Counter(f"{_GROWTH}vacuum_steps", "steps in which room was given back", registry=self.registry)
         self.longest = self._gauge(f"{_GROWTH}vacuum_longest_step_seconds", "the longest of them in the last pass")
+        stages = ", ".join(f"{int(stage)} {stage.word}" for stage in Stage)
+        self.stage = self._gauge(f"{_GROWTH}stage", f"how far up the ladder: {stages}")
         self._describe()
 
     def _describe(self) -> None:
@@ -56,9 +58,6 @@ class GrowthMeters:
             "limit",
             "confidence",
         )
-        self._gauge(
-            f"{_GROWTH}stage", "how far up the ladder: 0 calm, 1 warn, 2 vacuum, 3 fold, 4 archive, 5 suggest, 6 shorten, 7 refuse"
-        )
         self._gauge(f"{_GROWTH}sample_timestamp_seconds", "when the last sample was taken")
 
     def _gauge(self, name: str, told: str, *labels: str) -> Gauge:
@@ -77,7 +76,7 @@ class GrowthMeters:
         self.space.inc(found.steps)
         self.longest.set(found.longest_s)
 
-    def told(self, facts: Facts, *, stage: Stage) -> None:
+    def told(self, facts: Facts) -> None:
         """What only the database knows."""
         self._set(f"{_DUE}due_rows", {(action,): one.rows for action, one in facts.due.items()})
         self._set(f"{_DUE}overdue_seconds", {(action,): one.seconds for action, one in facts.due.items()})
@@ -91,7 +90,6 @@ class GrowthMeters:
             (f"{_DUE}archive_segment_errors", facts.segment_errors),
             (f"{_DUE}clock_skew_seconds", facts.skew_s),
             (f"{_DUE}future_rows", facts.future),
-            (f"{_GROWTH}stage", stage),
         ):
             self._gauges[name].set(float(value))
 
