@@ -21,6 +21,8 @@ KINDS = (NDJSON, SYSLOG, WEBHOOK)
 SCHEMES = {SYSLOG: ("udp", "tcp", "tls", "unix"), WEBHOOK: ("https", "http")}
 PLACE = "retention.export.sinks"
 MAX_RECORD = 256 * 1024
+# A datagram has at most 65,507 bytes; the head of a message takes some.
+_UDP_RECORD = 60 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _FORMATS = ("ndjson", "array")
 _CONFIRM = ("close", "sent")
@@ -118,7 +120,7 @@ def _number(sink: SinkConfig) -> tuple[str, str] | None:
     for key, value, least, most in (
         ("batchJobs", sink.batch_jobs, 1, 5_000),
         ("batchSize", sink.batch_size_bytes, LEAST_BYTES, 64 << 20),
-        ("maxRecord", sink.record_limit, LEAST_BYTES, MAX_RECORD),
+        ("maxRecord", sink.record_limit, LEAST_BYTES, _UDP_RECORD if sink.url.startswith("udp:") else MAX_RECORD),
         ("timeout", sink.timeout_s, 1, 600),
         ("maxFile", sink.max_file_bytes, 1 << 20, 1 << 40),
         ("maxFiles", sink.max_files, 0, 1_000_000),
@@ -143,6 +145,10 @@ def _word(sink: SinkConfig) -> tuple[str, str] | None:
         return "headers", "one of the names can be no header."
     if any(set("\r\n\0") & set(value.reveal()) for value in sink.headers.values()):
         return "headers", "one of the values has a line break."
+    if sink.authorization is not None and set("\r\n\0") & set(sink.authorization.reveal()):
+        return "authorization", "it has a line break."
+    if sink.key_file is not None and sink.cert_file is None:
+        return "keyFile", "certFile is expected with it."
     if sink.authorization is not None and sink.authorization_file is not None:
         return "authorization", "either this or authorizationFile is expected."
     return None
