@@ -18,7 +18,7 @@ from darner.retention.archive.segment import COLUMNS, library, record_of
 
 _SHOWN = ", ".join([*COLUMNS, "clusters", "body"])
 # Columns of the log that a search for text looks at, as in the database.
-_TEXTS = ("summary", "error")
+_TEXTS = ("summary", "error", "bio")
 _GIVEN_UP = "The search in the archive was given up."
 
 

@@ -24,11 +24,11 @@ FORMAT = 1
 ROW_GROUP = 20_000
 _LEVEL = 3
 _AT_ONCE = 2_000
-_OWN = frozenset({"uuid", "summary", "error"})
+_OWN = frozenset({"uuid", "summary", "error", "bio"})
 # Columns of the job's row: those that a search filters by, and those that it shows.
 COLUMNS = (
     "id", "uuid", "type", "state", "owner", "tag", "application", "labels", "importance", "created_at", "finished_at", "base_at",
-    "summary", "error", "held", "hold_reason",
+    "summary", "error", "bio", "held", "hold_reason",
 )  # fmt: skip
 _KEPT = frozenset(COLUMNS) | frozenset(FOLDED)
 _UNIQUE = frozenset({"id", "uuid", "summary"})
