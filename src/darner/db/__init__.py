@@ -4,6 +4,7 @@ In: functions that take a SQLAlchemy connection. Out: their results, each call o
 code, deletes and updates without a bound, and second attempts at a transaction that may have been committed.
 """
 
+from darner.db.among import among, delete_among
 from darner.db.bounded import bounded_delete, bounded_update, lock_ids
 from darner.db.clock import db_now_ms
 from darner.db.database import Database
@@ -17,11 +18,13 @@ __all__ = [
     "LeaseLostError",
     "Schema",
     "acquire_lease",
+    "among",
     "batch_cap",
     "bounded_delete",
     "bounded_update",
     "check_lease",
     "db_now_ms",
+    "delete_among",
     "lean_binlog",
     "lock_ids",
     "migrate",

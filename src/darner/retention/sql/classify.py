@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, select, update
 
 from darner.core.job import END_STATES, Tier
+from darner.db import among
 from darner.db.tables.jobs import job
 from darner.retention.policy import Basis, Rule
 from darner.retention.rules import HELD, UNCLASSIFIED, Order, class_of, rule_for
@@ -79,7 +80,7 @@ def _put(conn: Connection, keys: Sequence[int], number: int, basis: Basis | None
     values: dict[Any, Any] = {job_class: number}
     if basis is not None:
         values[job.c.base_at] = job.c.finished_at if basis == Basis.FINISHED else job.c.created_at
-    return conn.execute(update(job).where(job.c.id.in_(keys)).values(values)).rowcount
+    return conn.execute(update(job).where(among(conn, job.c.id, keys)).values(values)).rowcount
 
 
 def _send(conn: Connection, ruled: Sequence[tuple[JobRow, Rule | None]], sorting: Sorting, now_ms: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, update
 
 from darner.core.job import Tier
+from darner.db import among
 from darner.db.tables.jobs import job
 from darner.retention.rules import UNCLASSIFIED, Move, verdict
 from darner.retention.sql import groups
@@ -74,7 +75,7 @@ def _last_kept(conn: Connection, move: Move, rows: Sequence[JobRow]) -> set[int]
 
 def _sort_anew(conn: Connection, ids: Sequence[int]) -> None:
     if ids:
-        conn.execute(update(job).where(job.c.id.in_(ids)).values({job_class: UNCLASSIFIED}))
+        conn.execute(update(job).where(among(conn, job.c.id, ids)).values({job_class: UNCLASSIFIED}))
 
 
 def _light(rows: Sequence[JobRow]) -> Iterator[JobRow]:
