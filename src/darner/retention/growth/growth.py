@@ -32,7 +32,7 @@ from darner.retention.growth.outlook import SPAN_MS, Outlook, outlook, reading
 from darner.retention.growth.report import report_of
 from darner.retention.growth.reserve import Reserve
 from darner.retention.growth.space import Returned, give_back
-from darner.retention.growth.values import Sample, slot_of
+from darner.retention.growth.values import Disk, Sample, slot_of
 from darner.retention.growth.watch import ArchiveFigures, Look, Watcher
 from darner.retention.policy import Policy
 
@@ -183,12 +183,14 @@ class Growth:
             await self._watcher.sample(look, held)
         await self._climb(held, look, await self._see(look))
         await self._vacuum(look)
-        if self.reserve is not None and look.disk is not None and not self._is_full():
+        if self.reserve is not None and look.disk is not None and not self._is_full(look.disk):
             await asyncio.to_thread(self.reserve.keep, look.disk.free)
 
     async def _climb(self, held: Lease, look: Look, seen: Outlook | None) -> None:
         """One step of the ladder, if it is time for one."""
-        now = reading(used=look.used, disk=look.disk, budget=look.budget, policy=look.policy, seen=seen, full=self._is_full())
+        now = reading(
+            used=look.used, disk=look.disk, budget=look.budget, policy=look.policy, seen=seen, full=self._is_full(look.disk)
+        )
 
         def climb(conn: Connection) -> Ladder:
             check_lease(conn, held)
@@ -284,7 +286,10 @@ class Growth:
         with contextlib.suppress(DarnerError):
             await self._db.checkpoint()
 
-    def _is_full(self) -> bool:
+    def _is_full(self, disk: Disk | None = None) -> bool:
+        """Whether a write found the disk full lately, and nobody has made much room since."""
+        if disk is not None and disk.free > max(4 * self._config.reserve_bytes, disk.bytes // 4):
+            return False
         return self._full_at is not None and self._clock.monotonic() - self._full_at < self._config.full_s
 
     def _on_error(self, context: ExceptionContext) -> None:
