@@ -138,6 +138,7 @@ async def run_manager(config: ManagerConfig, stop: asyncio.Event, ready: Callabl
 
 def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, kept: Keeping) -> FastAPI:
     """The REST application with the routes of every room."""
+    retention = retention_routes(kept.engine, growth=kept.growth, exporter=kept.exporter, archive=kept.archive)
     registries = [kept.engine.meters.registry, *([kept.growth.meters.registry] if kept.growth else [])]
     return build_app(
         tokens,
@@ -145,7 +146,7 @@ def rest_app(tokens: TokenService, fleet: FleetEngine, jobs: JobsEngine, kept: K
             token_routes(),
             fleet_routes(fleet),
             job_routes(jobs),
-            retention_routes(kept.engine, growth=kept.growth),
+            retention,
             metrics(registries),
         ],
     )
