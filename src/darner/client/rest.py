@@ -28,6 +28,7 @@ from darner.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from darner.core.job import Tier
 from darner.core.secret import Secret
 from darner.core.work import PartOrder, SeenHost, Verdict, WorkReport, order_from_json, report_to_json
 from darner.kit.retry import backoff
@@ -35,6 +36,8 @@ from darner.kit.retry import backoff
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 NOT_FOUND = 404
+# Where a search for text stopped because one page may cost only so much.
+SEARCHED_TO = "X-Darner-Searched-To"
 LEASE_WAIT_S = 20.0
 STREAM_SILENCE_S = 45.0
 RECONNECT_FOR_S = 60.0
@@ -100,17 +103,30 @@ class ManagerRest:  # size: one method per question; each is a line or two
         """A page of jobs, newest first; filters as in `GET /api/v1/jobs`."""
         return objects(await self._ask("GET", "/api/v1/jobs", query=filters))
 
-    async def job(self, job_id: int) -> Json:
-        """One job."""
-        return one_object(await self._ask("GET", f"/api/v1/jobs/{job_id}"))
+    async def walk_jobs(self, limit: int, **filters: Any) -> AsyncGenerator[list[Json], None]:  # noqa: ANN401
+        """Jobs, newest first, in pages; filters as in `GET /api/v1/jobs`. A search for text is carried on to its end."""
+        left, before = limit, None
+        while left > 0:
+            query = {**filters, "per_page": left, **({"before_id": before} if before else {})}
+            response = await self._response("GET", "/api/v1/jobs", query=query)
+            page = objects(self._decoded(response))
+            yield page
+            left, searched = left - len(page), response.headers.get(SEARCHED_TO, "")
+            if not searched.isdigit():
+                return
+            before = int(searched)
+
+    async def job(self, job_id: int, *, removed: bool = False) -> Json:
+        """One job; `removed`: also one that lists do not show any more."""
+        return one_object(await self._ask("GET", f"/api/v1/jobs/{job_id}", query=_also(removed=removed)))
 
     async def job_parts(self, job_id: int) -> list[Json]:
         """All parts of a job, with their hosts."""
         return await self._all(f"/api/v1/jobs/{job_id}/parts")
 
-    async def job_events(self, job_id: int) -> list[Json]:
+    async def job_events(self, job_id: int, *, removed: bool = False) -> list[Json]:
         """A job's timeline so far."""
-        return await self._all(f"/api/v1/jobs/{job_id}/events")
+        return await self._all(f"/api/v1/jobs/{job_id}/events", _also(removed=removed))
 
     async def cancel_job(self, job_id: int) -> Json:
         """Ask to stop a job."""
@@ -120,16 +136,20 @@ class ManagerRest:  # size: one method per question; each is a line or two
         """A new job like an ended one."""
         return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:retry"))
 
-    async def hold_job(self, job_id: int, reason: str) -> Json:
-        """Keep a job's record."""
-        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:hold", body={"reason": reason}))
+    async def hold_job(self, job_id: int, reason: str, until: str | None = None) -> Json:
+        """Keep a job's record; `until`: RFC 3339, or a duration like `30d`."""
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:hold", body={"reason": reason, "until": until}))
 
     async def release_job(self, job_id: int) -> Json:
         """Give a job's record back to the policy."""
         return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:release"))
 
+    async def restore_job(self, job_id: int) -> Json:
+        """Bring a removed or archived job back; it is held from then on."""
+        return one_object(await self._ask("POST", f"/api/v1/jobs/{job_id}:restore"))
+
     async def delete_job(self, job_id: int) -> None:
-        """Remove the record of an ended job."""
+        """Remove the record of an ended job; for a while it can be restored."""
         await self._ask("DELETE", f"/api/v1/jobs/{job_id}")
 
     async def watch_job(self, job_id: int) -> AsyncGenerator[Json, None]:
@@ -194,10 +214,10 @@ class ManagerRest:  # size: one method per question; each is a line or two
         answer = one_object(await self._ask("POST", f"/api/v1/worker/leases/{lease_id}/{how}", body=report_to_json(report)))
         return Verdict(accepted=bool(answer.get("accepted")), cancel=bool(answer.get("cancel")))
 
-    async def _all(self, path: str, *, limit: int = 1000) -> list[Json]:
+    async def _all(self, path: str, more: Mapping[str, Any] | None = None, *, limit: int = 1000) -> list[Json]:
         found: list[Json] = []
         while True:
-            query = {"limit": limit, "after_id": found[-1]["id"] if found else 0}
+            query = {**(more or {}), "limit": limit, "after_id": found[-1]["id"] if found else 0}
             page = objects(await self._ask("GET", path, query=query))
             found += page
             if len(page) < limit:
@@ -222,6 +242,19 @@ class ManagerRest:  # size: one method per question; each is a line or two
         headers: Mapping[str, str] | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> Any:  # noqa: ANN401
+        response = await self._response(method, path, body=body, query=query, headers=headers, timeout_s=timeout_s)
+        return self._decoded(response)
+
+    async def _response(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> httpx.Response:
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         try:
             response = await self._http.request(method, path, json=body, params=query, headers=headers, timeout=timeout)
@@ -229,11 +262,15 @@ class ManagerRest:  # size: one method per question; each is a line or two
             raise self._unreachable(error) from error
         if not response.is_success:
             raise error_of(response)
+        return response
+
+    def _decoded(self, response: httpx.Response) -> Any:  # noqa: ANN401
         if not response.content:
             return None
         try:
             return response.json()
         except ValueError as error:
+            path = response.url.path
             raise UnavailableError(f"{self.base_url} answered {path} with something that is not JSON; is it a manager?") from error
 
     def _unreachable(self, error: httpx.HTTPError) -> DarnerError:
@@ -276,6 +313,10 @@ def error_of(response: httpx.Response) -> DarnerError:
     fields = body.get("errors")
     field = fields[0].get("field") if isinstance(fields, list) and fields and isinstance(fields[0], dict) else None
     return ERROR_OF_STATUS.get(response.status_code, DarnerError)(message, field=field if isinstance(field, str) else None)
+
+
+def _also(*, removed: bool) -> Json:
+    return {"tier": [tier.word for tier in Tier]} if removed else {}
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from darner.app.cli.progress import ProgressLine
 from darner.app.cli.run import FAILED, Interrupted, UsageProblem, complain
 from darner.core.errors import DarnerError, NotFoundError
 from darner.core.job import END_STATES, DetailState, State, Tier
-from darner.kit.units import format_duration, format_size, parse_duration
+from darner.kit.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from darner.client.rest import ManagerRest
@@ -53,21 +53,26 @@ def ls(
         list[str] | None,
         typer.Option(help=f"{', '.join(complete.TIERS)}; repeatable; default: all but deleted.", autocompletion=complete.tiers),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Only jobs made within this time, like 24h.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only jobs made within this time, like 24h, or since a moment.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only jobs made before this long ago, or before a moment.")] = None,
     text: Annotated[str | None, typer.Option(help="Only jobs with this text in what they are about, or in their error.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
 ) -> None:
     """List jobs, newest first."""
-    filters: dict[str, Any] = {"per_page": limit, "type": kind, "text": text}
-    filters |= split_states(state or [])
+    filters: dict[str, Any] = {"type": kind, "text": text, "since": since, "until": until, **split_states(state or [])}
     filters["tier"] = [known_tier(word) for word in tier or []]
-    if since:
-        filters["since"] = since
-        _seconds(since)
-    jobs = ask(context, lambda api: api.list_jobs(**{key: value for key, value in filters.items() if value}))
+    wanted = {key: value for key, value in filters.items() if value}
+
+    async def question(api: "ManagerRest") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        async for page in api.walk_jobs(limit, **wanted):
+            found += page
+            for job in page if context.obj.json else ():
+                print_json(job)
+        return found
+
+    jobs = ask(context, question)
     if context.obj.json:
-        for job in jobs:
-            print_json(job)
         return
     print_jobs(jobs)
 
@@ -80,9 +85,9 @@ def show(
     """Show one job: what was asked, how it went, when it is forgotten."""
 
     async def question(api: "ManagerRest") -> dict[str, Any]:
-        job: dict[str, Any] = dict(await api.job(job_id))
+        job: dict[str, Any] = dict(await api.job(job_id, removed=True))
         if events:
-            job["events"] = list(await api.job_events(job_id))
+            job["events"] = list(await api.job_events(job_id, removed=True))
         return job
 
     job = ask(context, question)
@@ -124,13 +129,8 @@ def hold(
     until: Annotated[str | None, typer.Option(help="Released by itself after 30d, or at a time like 2027-01-31T00:00:00Z.")] = None,
 ) -> None:
     """Keep a job's record until it is released."""
-    if until is None:
-        _one(context, ask(context, lambda api: api.hold_job(job_id, reason)), f"job {job_id} is held: {reason}")
-        return
-    from darner.app.cli.retention.holds import add_hold, until_words
-
-    made = add_hold(context, reason=reason, until=until, job_id=job_id)
-    _one(context, made, f"job {job_id} is held {until_words(made)}: {reason}")
+    held = ask(context, lambda api: api.hold_job(job_id, reason, until))
+    _one(context, held, f"job {job_id} is held{f' until {until}' if until else ''}: {reason}")
 
 
 def release(context: typer.Context, job_id: JobId) -> None:
@@ -146,7 +146,7 @@ def rm(context: typer.Context, job_id: JobId) -> None:
     async def question(api: "ManagerRest") -> dict[str, Any] | None:
         await api.delete_job(job_id)
         try:
-            return await api.job(job_id)
+            return await api.job(job_id, removed=True)
         except NotFoundError:
             return None
 
@@ -162,7 +162,7 @@ def restore(context: typer.Context, job_id: JobId) -> None:
     """Bring a removed or archived job's record back; it is held from then on."""
     from darner.app.cli.retention.holds import print_restored
 
-    print_restored(context, job_id, ask(context, lambda api: api.retention.restore(job_id)))
+    print_restored(context, job_id, ask(context, lambda api: api.restore_job(job_id)))
 
 
 def confirm(question: str) -> bool:
@@ -319,13 +319,6 @@ def split_states(states: list[str]) -> dict[str, list[str]]:
             known = ", ".join([*State.__members__, *(state.value for state in sorted(END_STATES))])
             raise UsageProblem(f"--state {text}: expected one of {known}, QUEUED, RUNNING, CANCELLING")
     return found
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageProblem(f"--since: {error}") from None
 
 
 def _one(context: typer.Context, answer: Any, said: str) -> None:  # noqa: ANN401
