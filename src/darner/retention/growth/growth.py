@@ -65,13 +65,11 @@ class Growth:
         self._config = config or GrowthConfig()
         self._clock = clock or SystemClock()
         self._holder = holder or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
-        if data_dir is None and db.dialect == "sqlite":
-            data_dir = Path(str(db.engine.url.database)).absolute().parent
-        self.directory = data_dir
-        self.reserve = Reserve(data_dir, self._config.reserve_bytes) if data_dir is not None else None
+        self.directory = data_dir or _beside(db)
+        self.reserve = Reserve(self.directory, self._config.reserve_bytes) if self.directory is not None else None
         self._watcher = Watcher(
             db,
-            directory=data_dir,
+            directory=self.directory,
             archive_directory=archive_dir,
             archive=archive_figures,
             archive_local=self._config.archive_local,
@@ -303,3 +301,8 @@ class Growth:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._hurry.set)
+
+
+def _beside(db: Database) -> Path | None:
+    """The directory of an SQLite database."""
+    return Path(str(db.engine.url.database)).absolute().parent if db.dialect == "sqlite" else None
