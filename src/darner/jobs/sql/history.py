@@ -20,7 +20,7 @@ from darner.history.ports import ArchiveReader
 from darner.history.record import JobRecord, RecordQuery
 from darner.history.rows import is_folded, read_records
 from darner.jobs.events import Details, Job, JobPage, JobQuery, Part, TimelineEvent
-from darner.jobs.sql.lists import count_jobs, page_of, place_near, place_of
+from darner.jobs.sql.lists import LOOK_AT_MOST, count_jobs, page_of, place_near, place_of
 from darner.jobs.sql.rows import JOB_COLUMNS, event_from, job_from, part_from
 
 T = TypeVar("T")
@@ -29,17 +29,24 @@ T = TypeVar("T")
 class SqlHistory:
     """JobHistory over a Database, and an archive if there is one."""
 
-    def __init__(self, db: Database, codec: Codec | None = None, archive: ArchiveReader | None = None) -> None:
-        """Use a migrated database."""
+    def __init__(
+        self, db: Database, codec: Codec | None = None, archive: ArchiveReader | None = None, *, look_at_most: int = LOOK_AT_MOST
+    ) -> None:
+        """Use a migrated database. `look_at_most`: into how many jobs a search for text looks for one page."""
         self._db = db
         self._codec = codec or Codec()
         self._archive = archive
+        self._look_at_most = look_at_most
 
     async def page(self, query: JobQuery) -> JobPage:
         """Jobs and their redacted args."""
         before = None if query.before_id is None else await self._place(query.before_id)
         archive_only = set(query.tiers) == {Tier.ARCHIVE}
-        found = JobPage() if archive_only else await self._db.read(lambda conn: page_of(conn, query, before, self._codec))
+        found = (
+            JobPage()
+            if archive_only
+            else await self._db.read(lambda conn: page_of(conn, query, before, self._codec, look_at_most=self._look_at_most))
+        )
         archive = self._archive
         # Pages by number stay in the database: the archive is walked by keyset only.
         if archive is None or query.offset or (query.tiers and Tier.ARCHIVE not in query.tiers):

@@ -1,7 +1,7 @@
 """Pages and counts of jobs in the database: hot and warm alike, deleted ones only when asked for.
 
 The text of a warm job is in its blob, so a search for text walks the list in its order and looks into the blobs, some hundred jobs
-at a time and no further than MAX_LOOKED_AT a page: whoever looks for a needle gives a time range, or goes on where it stopped.
+at a time and no further than LOOK_AT_MOST a page: whoever looks for a needle gives a time range, or goes on where it stopped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from darner.history.rows import checked, read_fold_texts, read_folds, whole_row
 from darner.jobs.events import Job, JobPage, JobQuery
 from darner.jobs.sql.rows import JOB_COLUMNS, job_from
 
-MAX_LOOKED_AT = 200_000
+LOOK_AT_MOST = 200_000
 _CHUNK = 500
 _SHOWN = (Tier.HOT, Tier.WARM)
 _FEW = frozenset({Tier.HOT, Tier.DELETED})
@@ -29,10 +29,10 @@ Listed = tuple[Job, dict[str, Any]]
 Keyset = tuple[int, int] | None
 
 
-def page_of(conn: Connection, query: JobQuery, before: Keyset, codec: Codec) -> JobPage:
+def page_of(conn: Connection, query: JobQuery, before: Keyset, codec: Codec, *, look_at_most: int = LOOK_AT_MOST) -> JobPage:
     """A page: jobs with their redacted args."""
     if query.text:
-        search = Search(conn, query, codec)
+        search = Search(conn, query, codec, look_at_most=look_at_most)
         found = [row for _, row in zip(range(query.offset + query.limit), search.walk(before), strict=False)]
         return JobPage(_completed(conn, found[query.offset :], codec), stopped_at=search.stopped_at)
     statement = page_statement(query, before, classes=few_classes(conn, query))
@@ -96,11 +96,12 @@ def _completed(conn: Connection, rows: Sequence[Mapping[Any, Any]], codec: Codec
 class Search:
     """A walk over the jobs with a text in summary, error or description. `stopped_at`: where it ended, if it may go no further."""
 
-    def __init__(self, conn: Connection, query: JobQuery, codec: Codec) -> None:
+    def __init__(self, conn: Connection, query: JobQuery, codec: Codec, *, look_at_most: int = LOOK_AT_MOST) -> None:
         """Within the transaction of `conn`."""
         self._conn = conn
         self._query = query
         self._codec = codec
+        self._look_at_most = look_at_most
         self._wanted = query.text.casefold()
         self._as_json = orjson.dumps(query.text).decode()[1:-1].casefold()
         self.stopped_at: Keyset = None
@@ -111,7 +112,7 @@ class Search:
         job = job_table.c
         said = [column.icontains(self._query.text, autoescape=True) for column in (job.summary, job.error, job.bio)]
         maybe = and_(or_(job.tier != int(Tier.HOT), *said), _among(few_classes(self._conn, self._query)))
-        while looked_at < MAX_LOOKED_AT:
+        while looked_at < self._look_at_most:
             merged = _merged(self._query, chunk, keyset=before, columns=JOB_COLUMNS, also=maybe).subquery()
             statement = select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(chunk)
             rows = self._conn.execute(statement).mappings().all()
