@@ -1,23 +1,19 @@
 """What the manager gives its retention engine: folding, dictionaries, and an archive if one is configured."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from sqlalchemy import Connection
+from pathlib import Path
 
 from darner.db import Database, batch_cap
 from darner.history.codec import Codec
-from darner.history.rows import read_records
 from darner.kit.config import setting
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.engine import Archive
 from darner.retention.engine import RetentionEngine
 from darner.retention.export.config import ExportConfig
 from darner.retention.export.exporter import Exporter
-from darner.retention.growth.config import GrowthConfig
 from darner.retention.growth.growth import Growth
 from darner.retention.ports import RetentionParts
 from darner.retention.sweep.work import Work
@@ -52,8 +48,7 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
     async with AsyncExitStack() as stack:
         archive = await stack.enter_async_context(Archive(db, config.archive, codec)) if config.archive.url else None
         exporter = await stack.enter_async_context(Exporter(db, codec, config.export.sinks))
-        local = "://" not in config.archive.url
-        growth = Growth(db, config=GrowthConfig(archive_local=local))
+        growth = Growth(db, archive_dir=_directory_of(config.archive.url))
         works: list[Callable[[], Work]] = [
             partial(DictionaryWork, codec),
             partial(fold_work, codec),
@@ -64,7 +59,6 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
             enqueue=exporter.enqueue,
             known_sinks=exporter.known_sinks,
             batch_cap=batch_cap,
-            read_args=partial(_read_args, codec),
             restore_archived=archive.restore if archive else None,
             adjust=growth.adjusted,
         )
@@ -79,5 +73,7 @@ async def _sweep_now(engine: RetentionEngine) -> None:
     await engine.run(dry_run=False, by="system: the disk is full")
 
 
-def _read_args(codec: Codec, conn: Connection, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
-    return {record.id: record.args for record in read_records(conn, ids, codec)}
+def _directory_of(url: str) -> Path | None:
+    """Of an archive in a directory; its disk is watched too."""
+    path = url.removeprefix("file://")
+    return Path(path) if path and "://" not in path else None
