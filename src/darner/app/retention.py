@@ -14,6 +14,7 @@ from darner.retention.archive.engine import Archive
 from darner.retention.engine import RetentionEngine
 from darner.retention.export.config import ExportConfig
 from darner.retention.export.exporter import Exporter
+from darner.retention.growth.config import GrowthConfig
 from darner.retention.growth.growth import Growth
 from darner.retention.ports import RetentionParts
 from darner.retention.sweep.work import Work
@@ -48,7 +49,8 @@ async def keeping(db: Database, config: RetentionConfig) -> AsyncIterator[Keepin
     async with AsyncExitStack() as stack:
         archive = await stack.enter_async_context(Archive(db, config.archive, codec)) if config.archive.url else None
         exporter = await stack.enter_async_context(Exporter(db, codec, config.export.sinks))
-        growth = Growth(db, archive_dir=_directory_of(config.archive.url))
+        directory = _directory_of(config.archive.url)
+        growth = Growth(db, archive_dir=directory, config=GrowthConfig(archive_local=directory is not None))
         works: list[Callable[[], Work]] = [
             partial(DictionaryWork, codec),
             partial(fold_work, codec),
