@@ -27,7 +27,9 @@ _NAME = (
     r"|access[_-]?key(?:[_-]?id)?)[A-Za-z0-9_-]{0,40}|(?:q-)?ak|sig|pwd)"
 )
 # A whole header, up to the end of its line or of the text that quotes it.
-_HEADER = re.compile(r"\b((?:proxy-)?authorization|(?:set-)?cookie)(\\?[\"']?\s*:\s*\\?[\"']?)(?!•)([^\r\n\"'\\]+)", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie)(\\?[\"']?\s*:\s*\\?[\"']?)(?![\s•])([^\r\n\"'\\]+)", re.IGNORECASE
+)
 _PAIR = re.compile(rf"(?<![A-Za-z0-9_-])({_NAME})(\\?[\"']?\s*(?:=|:|%3D)\s*\\?[\"']?)(?!•)([^\s,;&\"'\\]+)", re.IGNORECASE)
 _SCHEME = re.compile(r"\b(bearer|basic|negotiate|digest)\s+(?!•)([A-Za-z0-9+/=._~-]{6,})", re.IGNORECASE)
 # Every secret that is told from its surroundings follows one of these; in a document, keys tell secrets too (`core.secret`).

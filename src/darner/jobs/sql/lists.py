@@ -19,7 +19,7 @@ from darner.history.rows import checked, read_fold_texts, read_folds, whole_row
 from darner.jobs.events import Job, JobPage, JobQuery
 from darner.jobs.sql.rows import JOB_COLUMNS, job_from
 
-LOOK_AT_MOST = 200_000
+LOOK_AT_MOST = 50_000
 _CHUNK = 500
 _SHOWN = (Tier.HOT, Tier.WARM)
 _FEW = frozenset({Tier.HOT, Tier.DELETED})
@@ -132,8 +132,12 @@ class Search:
                 if row["tier"] == Tier.HOT or self._says(row):
                     yield row
             # Most blobs do not hold it at all, so they need not be parsed.
-            elif self._as_json in text.decode().casefold() and self._says(whole_row(row, checked(orjson.loads(text)))):
+            elif self._holds(text) and self._says(whole_row(row, checked(orjson.loads(text)))):
                 yield row
+
+    def _holds(self, text: bytes) -> bool:
+        # Lowering bytes is many times faster than folding characters.
+        return self._as_json.encode() in text.lower() if self._as_json.isascii() else self._as_json in text.decode().casefold()
 
     def _says(self, row: Mapping[Any, Any]) -> bool:
         return any(self._wanted in row[name].casefold() for name in ("summary", "error", "bio"))
