@@ -11,7 +11,7 @@ from darner.testing.content import sha256_of
 from darner.testing.origin import CountingOrigin, Fault
 
 MIB = 1024**2
-KEPT = timedelta(hours=6)
+HOT, KEPT = timedelta(hours=6), timedelta(days=7)
 
 
 def moment(text: str) -> datetime:
@@ -25,7 +25,7 @@ def only_job(cluster: UpCluster, **wanted: object) -> dict[str, Any]:
     return dict(found[0])
 
 
-def test_a_preheat_is_told_in_the_history_until_six_hours_after_its_end(shared_cluster: UpCluster) -> None:
+def test_a_preheat_is_hot_for_six_hours_after_its_end_and_told_in_the_history_for_a_week(shared_cluster: UpCluster) -> None:
     with CountingOrigin({"/a.bin": 10 * MIB}) as origin:
         done = shared_cluster.run("preheat", origin.url("/a.bin"))
         assert done.returncode == 0, done.stderr
@@ -37,8 +37,10 @@ def test_a_preheat_is_told_in_the_history_until_six_hours_after_its_end(shared_c
     assert len(kinds) >= 2, kinds
     times = [moment(event["at"]) for event in shown["events"]]
     assert times == sorted(times)
-    finished, forgotten = moment(shown["finished_at"]), moment(shown["retention"]["forgotten_at"])
-    assert abs(forgotten - finished - KEPT) < timedelta(seconds=1)
+    finished, retention = moment(shown["finished_at"]), shown["retention"]
+    assert (retention["tier"], retention["next_tier"]) == ("hot", "warm")
+    assert abs(moment(retention["moves_at"]) - finished - HOT) < timedelta(seconds=1)
+    assert abs(moment(retention["forgotten_at"]) - finished - KEPT) < timedelta(seconds=1)
     for_people = shared_cluster.run("jobs", "show", str(listed["id"]), "--events")
     assert for_people.returncode == 0
     assert "SUCCEEDED" in for_people.stdout
@@ -69,8 +71,9 @@ def test_the_policy_can_be_seen_changed_and_tried_before_it_acts(shared_cluster:
     assert tried.returncode == 0, tried.stderr
     status = shared_cluster.run("retention", "status")
     assert status.returncode == 0, status.stderr
-    back = shared_cluster.run("retention", "policy", "set", "--keep", "6h", "--reason", "as it was", "--yes")
+    back = shared_cluster.run("retention", "policy", "rollback", "1", "--reason", "as it was", "--yes")
     assert back.returncode == 0, back.stderr
+    assert "36h" not in shared_cluster.run("retention", "policy", "show").stdout
 
 
 @pytest.mark.timeout(300)

@@ -130,7 +130,12 @@ def hold(
 ) -> None:
     """Keep a job's record until it is released."""
     held = ask(context, lambda api: api.hold_job(job_id, reason, until))
-    _one(context, held, f"job {job_id} is held{f' until {until}' if until else ''}: {reason}")
+    _one(context, held, f"job {job_id} is held{_for(until)}: {reason}")
+
+
+def _for(until: str | None) -> str:
+    """How long, as it was typed."""
+    return "" if not until else f" until {until}" if until[:4].isdigit() and "-" in until else f" for {until}"
 
 
 def release(context: typer.Context, job_id: JobId) -> None:

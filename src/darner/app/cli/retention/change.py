@@ -65,7 +65,13 @@ def _agree(shown: Mapping[str, Any]) -> None:
     """Ask a person. Raises DarnerError where there is none, or the answer is no."""
     diff = shown["diff"]
     at_once = diff["removed_only_now"]
-    what = f"{counted(diff['rows_sooner'])} of those that are there now will be forgotten sooner"
+    sooner = diff["rows_sooner"]
+    now = (
+        f"{counted(sooner)} that {'is' if sooner == 1 else 'are'} there now"
+        if sooner
+        else "jobs to come, but none that is there now,"
+    )
+    what = f"{now} will be forgotten sooner"
     what += f", {at_once:,} of them with the next sweep" if at_once else ""
     if sys.stdin.isatty():
         if typer.confirm(f"This tightens the policy: {what}. Make it the policy?", err=True):
