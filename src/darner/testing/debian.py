@@ -16,6 +16,7 @@ PROGRAM = {
     "mariadb-server": "mariadbd",
     "postgresql": "psql",
     "apache2-utils": "htpasswd",
+    "rsyslog": "rsyslogd",
 }
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin"

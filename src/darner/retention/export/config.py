@@ -21,6 +21,8 @@ KINDS = (NDJSON, SYSLOG, WEBHOOK)
 SCHEMES = {SYSLOG: ("udp", "tcp", "tls", "unix"), WEBHOOK: ("https", "http")}
 PLACE = "retention.export.sinks"
 MAX_RECORD = 256 * 1024
+# Syslog servers keep 8 KiB of a message, its head among them, until they are told otherwise; what they cut is no JSON any more.
+_SYSLOG_RECORD = 7_680
 # A datagram has at most 65,507 bytes; the head of a message takes some.
 _UDP_RECORD = 60 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -42,7 +44,7 @@ class SinkConfig:
     batch_jobs: int = setting(500, "The most jobs sent at once.")
     batch_size_bytes: int = setting(1 << 20, "The most bytes sent at once; a single larger record still goes.", unit="size")
     max_record_bytes: int | None = setting(
-        None, "A larger record is cut and says so. Default and most: 256KiB, over udp 8KiB.", unit="size"
+        None, "A larger document is cut and says so. Default: 256KiB; syslog 7.5KiB.", unit="size"
     )
     timeout_s: float = setting(30.0, "How long one delivery may take.", unit="duration")
     dir: Path | None = setting(None, "Where the files are; made if missing.", of=_FILES)
@@ -78,7 +80,7 @@ class SinkConfig:
     @property
     def record_limit(self) -> int:
         """The most bytes of one document."""
-        return self.max_record_bytes or (8 * 1024 if self.url.startswith("udp:") else MAX_RECORD)
+        return self.max_record_bytes or (_SYSLOG_RECORD if self.kind == SYSLOG else MAX_RECORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from darner.retention.records import policy_in_force
 
 _log = get_logger("retention")
 LEASE = "retention-export"
-_ORPHANS_AT_ONCE = 2_000
+_ROWS_AT_ONCE = 2_000
 _WAKE_AFTER_S = 0.05
 
 
@@ -104,7 +104,9 @@ class Exporter:
     async def retry(self, sink: str, *, by: str) -> int:
         """Try what a sink refuses, and a sink that is away, at once; how many refused jobs. NotFoundError."""
         await self._known(sink)
-        count = await self._db.write(lambda conn: outbox.retry(conn, sink))
+        count = 0
+        while more := await self._db.write(lambda conn: outbox.retry(conn, sink, _ROWS_AT_ONCE)):
+            count += more
         for runner in self._runners:
             if runner.name == sink:
                 runner.hurry()
@@ -117,13 +119,16 @@ class Exporter:
         if sink in self.known_sinks:
             raise ConflictError(f"The sink {sink} is configured; remove it from the configuration first.")
 
-        def drop(conn: Connection) -> int:
+        def drop(conn: Connection) -> tuple[int, bool]:
             found = policy_in_force(conn)
             if found is not None and any(rule.export == sink for rule in found.policy.rules):
                 raise ConflictError(f"Rules of the policy in force name the sink {sink}; change the policy first.")
-            return outbox.drop_sink(conn, sink)
+            return outbox.drop_sink(conn, sink, _ROWS_AT_ONCE)
 
-        count = await self._db.write(drop)
+        count, done = 0, False
+        while not done:
+            more, done = await self._db.write(drop)
+            count += more
         _log.warning("sink is forgotten", sink=sink, by=by, jobs_that_waited=count)
         return count
 
@@ -213,6 +218,6 @@ class Exporter:
         check_lease(conn, held)
         now_ms = self._courier.now(conn)
         for sink in self._sinks:
-            if healed := outbox.heal_times(conn, sink.name, now_ms):
+            if healed := outbox.heal_times(conn, sink.name, now_ms, _ROWS_AT_ONCE):
                 _log.warning("jobs were to be exported far in the future; now they are due", sink=sink.name, jobs=healed)
-        self._orphans_after = outbox.sweep_orphans(conn, self._orphans_after, _ORPHANS_AT_ONCE)
+        self._orphans_after = outbox.sweep_orphans(conn, self._orphans_after, _ROWS_AT_ONCE)

@@ -1,7 +1,7 @@
 """Batches read from the outbox within bounds: a job may have thousands of parts, so they are weighed before they are read."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
@@ -21,22 +21,28 @@ _log = get_logger("retention")
 # What is in memory unfolded at a time. A hot part with its hosts takes about that much; a job without parts that much.
 _CHUNK_BYTES = 4 << 20
 _CHUNK_JOBS = 50
+# Of jobs that were refused before, that many are tried beside each batch.
+_AGAIN_JOBS = 10
 _PART_BYTES = 1_024
 _JOB_BYTES = 4_096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Load:
-    """What is to be delivered, by row of the outbox. `unreadable`: rows with the reason; `lost`: ids of rows whose job is gone."""
+    """What is to be delivered, by row of the outbox: `ready` together, and `again`, which were refused, each by itself.
 
-    ready: tuple[tuple[Waiting, Document], ...] = ()
-    unreadable: tuple[tuple[Waiting, str], ...] = ()
-    lost: tuple[int, ...] = ()
+    `unreadable`: rows with the reason; `lost`: ids of rows whose job is gone.
+    """
+
+    ready: list[tuple[Waiting, Document]] = field(default_factory=list)
+    again: list[tuple[Waiting, Document]] = field(default_factory=list)
+    unreadable: list[tuple[Waiting, str]] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was due."""
-        return not (self.ready or self.unreadable or self.lost)
+        return not (self.ready or self.again or self.unreadable or self.lost)
 
 
 class Loader:
@@ -47,31 +53,41 @@ class Loader:
         self._codec = codec
 
     def load(self, conn: Connection, sink: str, limits: Limits, now_ms: int) -> Load:
-        """At most one batch. Jobs that cannot be read do not stop the others."""
+        """At most one batch, and few of the refused. Jobs that cannot be read do not stop the others."""
+        load = Load()
         rows = outbox.due(conn, sink, now_ms, limits.documents)
-        if not rows:
-            return Load()
-        instance = str(mark(conn, "instance").get("id", ""))
-        ready: list[tuple[Waiting, Document]] = []
-        unreadable: list[tuple[Waiting, str]] = []
-        lost: list[int] = []
+        again = outbox.due(conn, sink, now_ms, _AGAIN_JOBS, refused=True)
+        if rows or again:
+            instance = str(mark(conn, "instance").get("id", ""))
+            self._fill(conn, rows, load, load.ready, limits, instance)
+            self._fill(conn, again, load, load.again, limits, instance)
+        return load
+
+    def _fill(
+        self,
+        conn: Connection,
+        rows: Sequence[Waiting],
+        load: Load,
+        into: list[tuple[Waiting, Document]],
+        limits: Limits,
+        instance: str,
+    ) -> None:
+        """Put the documents of rows into a part of the load, until that has as many bytes as a batch may have."""
         room = limits.batch_bytes
-        for chunk in _chunks(conn, rows):
+        for chunk in _chunks(conn, rows) if rows else ():
             records = self._records(conn, [row.job_id for row in chunk])
             for row in chunk:
                 found = records.get(row.job_id)
-                if found is None:
-                    lost.append(row.id)
-                    continue
-                one = _document(found, instance, limits.document_bytes)
-                if isinstance(one, str):
-                    unreadable.append((row, one))
-                    continue
-                room -= len(one.body) + 1
-                if room < 0 and ready:
-                    return Load(ready=tuple(ready), unreadable=tuple(unreadable), lost=tuple(lost))
-                ready.append((row, one))
-        return Load(ready=tuple(ready), unreadable=tuple(unreadable), lost=tuple(lost))
+                one = None if found is None else _document(found, instance, limits.document_bytes)
+                if one is None:
+                    load.lost.append(row.id)
+                elif isinstance(one, str):
+                    load.unreadable.append((row, one))
+                else:
+                    room -= len(one.body) + 1
+                    if room < 0 and into:
+                        return
+                    into.append((row, one))
 
     def _records(self, conn: Connection, ids: Sequence[int]) -> dict[int, JobRecord | str]:
         """Records by id, or why there is none; nothing for jobs that are gone."""

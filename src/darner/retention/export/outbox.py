@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
+from darner.db import bounded_delete, bounded_update
 from darner.db.servers import MYSQL
 from darner.db.tables.export import export_outbox, export_sink
 from darner.db.tables.jobs import job
@@ -68,15 +69,21 @@ def waiting_where(sink: str) -> ColumnElement[bool]:
     return and_(_row.sink == sink, _row.acked_at.is_(None))
 
 
-def due_statement(sink: str, now_ms: int, limit: int) -> Select[Any]:
-    """The next rows to deliver, those first that have been due for longest; refused ones come when their time has."""
-    due = and_(waiting_where(sink), _row.not_before <= now_ms)
+def refused_where(sink: str) -> ColumnElement[bool]:
+    """Of those, rows that the sink refused, and for which nobody has asked since then to try them with the others."""
+    return and_(waiting_where(sink), _row.not_before > _row.created_at)
+
+
+def due_statement(sink: str, now_ms: int, limit: int, *, refused: bool = False) -> Select[Any]:
+    """The next rows to deliver, those first that have been due for longest; refused ones apart from the others."""
+    lane = _row.not_before > _row.created_at if refused else _row.not_before <= _row.created_at
+    due = and_(waiting_where(sink), _row.not_before <= now_ms, lane)
     return select(_row.id, _row.job_id, _row.attempts).where(due).order_by(_row.not_before, _row.created_at, _row.id).limit(limit)
 
 
-def due(conn: Connection, sink: str, now_ms: int, limit: int) -> list[Waiting]:
+def due(conn: Connection, sink: str, now_ms: int, limit: int, *, refused: bool = False) -> list[Waiting]:
     """`due_statement`, done."""
-    found = conn.execute(due_statement(sink, now_ms, limit))
+    found = conn.execute(due_statement(sink, now_ms, limit, refused=refused))
     return [Waiting(id=row.id, job_id=row.job_id, attempts=row.attempts) for row in found]
 
 
@@ -113,25 +120,28 @@ def note_failure(conn: Connection, sink: str, reason: str, now_ms: int) -> None:
     conn.execute(update(export_sink).where(known.name == sink).values(error=reason[:ERROR_LIMIT], **values))
 
 
-def heal_times(conn: Connection, sink: str, now_ms: int) -> int:
-    """Rows whose time lies further ahead than any wait: the clock was wrong when it was written. They are due now."""
+def heal_times(conn: Connection, sink: str, now_ms: int, limit: int) -> int:
+    """Rows whose time lies further ahead than any wait: the clock was wrong when it was written. At most `limit` are due now."""
     ahead = and_(waiting_where(sink), _row.not_before > now_ms + RETRY_CAP_MS)
     made = case((_row.created_at > now_ms, now_ms), else_=_row.created_at)
-    return conn.execute(update(export_outbox).where(ahead).values(not_before=now_ms, created_at=made)).rowcount
+    values = {"not_before": now_ms, "created_at": made}
+    return bounded_update(conn, export_outbox, ahead, values, limit=limit, order_by=[_row.not_before])
 
 
-def retry(conn: Connection, sink: str) -> int:
-    """Refused rows are due at once; the number."""
-    refused = and_(waiting_where(sink), _row.not_before > _row.created_at)
-    return conn.execute(update(export_outbox).where(refused).values(not_before=_row.created_at)).rowcount
+def retry(conn: Connection, sink: str, limit: int) -> int:
+    """At most `limit` refused rows are due at once, with the others; the number."""
+    values = {"not_before": _row.created_at}
+    return bounded_update(conn, export_outbox, refused_where(sink), values, limit=limit, order_by=[_row.not_before])
 
 
-def drop_sink(conn: Connection, sink: str) -> int:
-    """Forget a sink that no rule names and nobody configures: nothing waits for it any more. How many jobs waited."""
-    waited = conn.execute(select(func.count()).select_from(export_outbox).where(waiting_where(sink))).scalar_one()
-    conn.execute(delete(export_outbox).where(_row.sink == sink))
-    conn.execute(delete(export_sink).where(export_sink.c.name == sink))
-    return int(waited)
+def drop_sink(conn: Connection, sink: str, limit: int) -> tuple[int, bool]:
+    """Forget a sink that nobody names, at most `limit` rows at once: how many of them waited, and whether it is gone."""
+    order = [_row.id]
+    waited = bounded_delete(conn, export_outbox, waiting_where(sink), limit=limit, order_by=order)
+    if waited < limit and bounded_delete(conn, export_outbox, _row.sink == sink, limit=limit, order_by=order) < limit:
+        conn.execute(delete(export_sink).where(export_sink.c.name == sink))
+        return waited, True
+    return waited, False
 
 
 def sweep_orphans(conn: Connection, after: int, limit: int) -> int:
@@ -185,8 +195,7 @@ def _sink_backlog(conn: Connection, name: str, kind: str | None, known: Any, now
 
 
 def _refusals(conn: Connection, sink: str) -> tuple[Refused, ...]:
-    refused = and_(waiting_where(sink), _row.not_before > _row.created_at)
-    rows = select(_row.job_id, _row.attempts, _row.not_before, _row.error).where(refused)
+    rows = select(_row.job_id, _row.attempts, _row.not_before, _row.error).where(refused_where(sink))
     found = conn.execute(rows.order_by(_row.not_before, _row.created_at, _row.id).limit(_SHOWN_REFUSED))
     return tuple(
         Refused(job_id=row.job_id, attempts=row.attempts, next_at=row.not_before, error=row.error[:_SHOWN_ERROR]) for row in found

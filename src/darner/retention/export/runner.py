@@ -18,20 +18,27 @@ from darner.retention.export.values import Document, Waiting
 
 _log = get_logger("retention")
 Ready = tuple[Waiting, Document]
-# That many jobs in a row, refused each by itself with none accepted, are not bad jobs but a sink that refuses everything.
-_PROBES = 3
+# That many new jobs in a row, each refused by itself and none accepted, are not bad jobs but a sink that refuses everything.
+# The next time twice as many are tried, because there may be that many bad ones before the first good one.
+_PROBES, _MOST_PROBES = 3, 100
+
+
+class RefusesAllError(SinkAwayError):
+    """The sink refuses whatever it is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPace:
     """How often the outbox is looked at and a sink that is away is asked again; seconds.
 
+    `refused_cap_s`: the longest wait for a sink that refuses all that it is sent; good jobs may be behind the bad ones.
     `deliver_s`: the longest one delivery may take, beyond the sink's own limits. `grace_s`: how long one may still take at the end.
     """
 
     poll_s: float = 1.0
     retry_first_s: float = 1.0
     retry_cap_s: float = 300.0
+    refused_cap_s: float = 30.0
     retry_after_cap_s: float = 3_600.0
     deliver_s: float = 660.0
     grace_s: float = 5.0
@@ -62,6 +69,7 @@ class SinkRunner:
         self._woken = asyncio.Event()
         self._stopping = False
         self._failures = 0
+        self._refusals = 0
 
     def wake(self) -> None:
         """There may be something new: do not wait for the next look."""
@@ -105,6 +113,8 @@ class SinkRunner:
         await self._settle(load, lease)
         if load.ready:
             await self._hand_over(sink, load.ready, lease)
+        for one in load.again:
+            await self._hand_over(sink, [one], lease)
         return True
 
     def _load(self, conn: Connection) -> Load:
@@ -142,9 +152,10 @@ class SinkRunner:
                     accepted |= await self._sort_out(part, error, lease)
                 elif len(part) == 1:
                     await self._set_aside(part[0], error.message, lease)
-                    alone += 1
-                    if alone >= _PROBES and not accepted:
-                        raise SinkAwayError(f"It refuses whatever is sent: {error.message}") from error
+                    alone += not part[0][0].attempts
+                    if alone >= min(_PROBES << self._refusals, _MOST_PROBES) and not accepted:
+                        self._refusals = min(self._refusals + 1, _MOST_PROBES)
+                        raise RefusesAllError(f"It refuses whatever is sent: {error.message}") from error
                 else:
                     todo += [part[len(part) // 2 :], part[: len(part) // 2]]
             else:
@@ -178,10 +189,11 @@ class SinkRunner:
         await self._courier.db.write(acknowledge, durable=False)
         if self._failures:
             _log.info("sink takes jobs again", sink=self.name, after_failures=self._failures)
-        self._failures = 0
+        self._failures = self._refusals = 0
 
     async def _set_aside(self, one: Ready, reason: str, lease: Lease) -> None:
-        _log.warning("sink refuses a job", sink=self.name, job=one[0].job_id, refusals=one[0].attempts + 1, reason=reason)
+        tell = _log.debug if one[0].attempts else _log.warning
+        tell("sink refuses a job", sink=self.name, job=one[0].job_id, refusals=one[0].attempts + 1, reason=reason)
 
         def aside(conn: Connection) -> None:
             outbox.set_aside(conn, one[0], reason, self._fence(conn, lease))
@@ -196,6 +208,7 @@ class SinkRunner:
     async def _failed(self, error: Exception, wait_s: float, lease: Lease) -> None:
         """Tell the log and, if the database can be reached, everybody who asks; then wait."""
         reason = error.message if isinstance(error, DarnerError) else f"It failed unexpectedly ({type(error).__name__})."
+        wait_s = min(wait_s, self._courier.pace.refused_cap_s) if isinstance(error, RefusesAllError) else wait_s
         wished_s = error.retry_after_s if isinstance(error, SinkAwayError) else None
         wait_s = max(wait_s, min(wished_s or 0.0, self._courier.pace.retry_after_cap_s))
         self._failures += 1

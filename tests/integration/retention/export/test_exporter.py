@@ -76,7 +76,8 @@ async def test_a_job_that_a_sink_refuses_is_set_aside_with_its_reason_and_the_ot
     sink.names_refused = named
     async with jobs.twin(sink) as exporter:
         await until(lambda: jobs.acknowledged() == [key for key in ids if key not in bad])
-        found = await one_backlog(exporter)
+        while (found := await one_backlog(exporter)).refused < 3:
+            pass
         assert (found.pending, found.refused, found.failing) == (3, 3, None)
         assert {(one.job_id, one.attempts, one.error) for one in found.refusals} == {(key, 1, "unwanted") for key in bad}
         sink.refuses = lambda _: ""
@@ -96,6 +97,24 @@ async def test_a_sink_that_refuses_everything_is_away_not_full_of_bad_jobs(jobs:
         sink.refuses = lambda _: ""
         await exporter.retry("log", by="me")
         await until(lambda: jobs.acknowledged() == ids)
+
+
+async def test_many_jobs_that_are_refused_for_good_hold_up_no_new_one(jobs: Jobs) -> None:
+    bad = set(jobs.add(60))
+    good = jobs.add(1)
+    sink = MemorySink(refuses=lambda one: "unwanted" if one.job_id in bad else "")
+    async with jobs.twin(sink) as exporter:
+        while (await one_backlog(exporter)).refused < 60:
+            pass
+        jobs.set_outbox(not_before=outbox.RETRY_FIRST_MS)  # they are due again, all of them
+        jobs.db.write_sync(lambda conn: conn.exec_driver_sql("UPDATE export_outbox SET created_at = 1 WHERE acked_at IS NULL"))
+        sink.batches.clear()
+        good += jobs.add(5)
+        await until(lambda: jobs.acknowledged() == good)
+        assert len(sink.batches) <= 25, "new jobs need not wait until all others were tried again"
+        while (found := await one_backlog(exporter)).refusals[0].attempts < 2:
+            pass
+        assert found.failing is None
 
 
 async def test_one_sink_that_is_away_holds_up_no_other(jobs: Jobs) -> None:

@@ -207,8 +207,10 @@ async def test_a_place_that_cannot_be_is_said_with_its_path(place: str) -> None:
 WRITER = """
     import sys
     from pathlib import Path
+    from darner.kit.log import configure
     from darner.retention.export.sinks.files import FileRules, RotatingFile
 
+    configure()
     file = RotatingFile(FileRules(directory=Path(sys.argv[1]), name="log", max_bytes=50_000))
     number = int(sys.argv[2])
     print("go", flush=True)
