@@ -126,6 +126,7 @@ def test_the_line_of_a_running_sweep_counts_jobs() -> None:
     line = RunLine("run 12", shown=False)
     assert line.text(500, 2000, 5.0) == "run 12  25% 500 jobs of 2,000, 100/s, 15s left"
     assert line.text(500, 0, 5.0) == "run 12 500 jobs, 100/s"
+    assert line.text(0, 2000, 5.0) == "run 12 is sorting jobs"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from darner.app.cli.retention.change import Wanted, change, say_rules
 from darner.app.cli.retention.reading import Given, change_rule, parse_policy, read_policy, to_yaml
 from darner.app.cli.retention.words import bulleted, kept, rule_table, when
 from darner.app.cli.run import UsageProblem, complain
-from darner.core.errors import DarnerError, InvalidInputError
+from darner.core.errors import ConflictError, DarnerError, InvalidInputError
 
 if TYPE_CHECKING:
     from darner.client.rest import ManagerRest
@@ -113,6 +113,8 @@ def edit(context: typer.Context, reason: Reason = "", dry_run: DryRun = False) -
             return
         except InvalidInputError as error:
             complain(error.message)
+        except ConflictError as error:
+            raise ConflictError(f"{error.message} What you wrote is in {_rescued(text)}") from None
         if not typer.confirm("Edit again?", default=True, err=True):
             raise DarnerError("nothing was changed")
 
@@ -198,6 +200,13 @@ def _edited(text: str) -> str:
         if code:
             raise DarnerError(f"the editor {editor!r} ended with {code}; nothing was changed")
         return path.read_text()
+
+
+def _rescued(text: str) -> str:
+    """A file that holds what somebody wrote, so that it is not lost."""
+    with tempfile.NamedTemporaryFile("w", prefix="darner-policy-", suffix=".yaml", delete=False) as file:
+        file.write(text)
+        return file.name
 
 
 def _list_presets(context: typer.Context) -> None:

@@ -135,6 +135,8 @@ class RunLine(ProgressLine):
 
     def text(self, done: int, total: int, elapsed_s: float) -> str:
         """The line itself, cut to the terminal's width."""
+        if not done:
+            return f"{self._label} is sorting jobs"
         rate = done / elapsed_s if elapsed_s > 0 else 0.0
         left = f", {format_duration((total - done) / rate)} left" if total > done and rate else ""
         share = f" {min(done / total, 1.0):4.0%}" if total else ""

@@ -80,7 +80,10 @@ def say_status(context: typer.Context, found: Json) -> None:
     archive = found.get("archive")
     if archive and not _say_failed("archive", archive):
         _say_archive(archive)
-    for sink in _listed(found.get("exports")):
+    exports = found.get("exports")
+    if isinstance(exports, Mapping):
+        _say_failed("export", exports)
+    for sink in _listed(exports):
         _line("export", _sink(sink, now))
     for one in _listed(found.get("suggestions")):
         _say_suggestion(one)
