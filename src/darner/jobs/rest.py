@@ -99,7 +99,8 @@ def _collection(api: APIRouter, engine: JobsEngine) -> None:
             # A page that is not full is the last one: nothing needs counting.
             seen = wanted.offset + len(page)
             is_last = len(page) < wanted.limit and (page or not wanted.offset)
-            total = seen if is_last else await engine.history.count(wanted, at_most=COUNT_LIMIT)
+            # Archived jobs are in the list, but not counted.
+            total = seen if is_last else max(seen, await engine.history.count(wanted, at_most=COUNT_LIMIT))
             response.headers["Link"] = links(request.url.path, query.page or 1, wanted.limit, total)
         kept = await engine.explain([job for job, _ in page])
         return [job_json(job, args=args, retention=one) for (job, args), one in zip(page, kept, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, SelectBase, insert
 
-from darner.core.job import DetailState
+from darner.core.job import DetailState, Tier
 from darner.db import Database, migrate
 from darner.db.tables.jobs import job, job_cluster, job_payload
 from darner.jobs.events import JobQuery
@@ -58,12 +58,13 @@ async def plan_of(db: Database, statement: SelectBase) -> str:
         page_statement(JobQuery(states=(DetailState.FAILED, DetailState.PARTIAL)), (1_000_100, 300)),
         page_statement(JobQuery(type="delete_task"), None),
         page_statement(JobQuery(since_ms=1_000_200), None),
+        page_statement(JobQuery(until_ms=1_000_200), None),
         page_statement(JobQuery(cluster_id=1), None),
         waiting(1, 5, 10),
         lost_leases(5),
         late_jobs(5),
     ],
-    ids=["all", "after", "state", "states", "type", "since", "cluster", "lease", "lost", "late"],
+    ids=["all", "after", "state", "states", "type", "since", "until", "cluster", "lease", "lost", "late"],
 )
 async def test_no_statement_scans_or_sorts_the_tables(db: Database, statement: SelectBase) -> None:
     plan = await plan_of(db, statement)
@@ -73,6 +74,20 @@ async def test_no_statement_scans_or_sorts_the_tables(db: Database, statement: S
     # A merged page sorts itself, never the table: the inner walks come in order.
     inner = plan.split("MERGE")[0] if "MERGE" in plan else plan
     assert inner.count("TEMP B-TREE") <= 1, plan
+
+
+@pytest.mark.parametrize("tier", [Tier.HOT, Tier.DELETED])
+async def test_few_jobs_of_a_tier_are_found_without_a_walk_over_the_others(db: Database, tier: Tier) -> None:
+    await db.write(lambda conn: conn.exec_driver_sql("UPDATE job SET tier = 1, class = 16 + id % 3 WHERE id NOT IN (7, 500)"))
+    await db.write(lambda conn: conn.exec_driver_sql(f"UPDATE job SET tier = {int(tier)} WHERE id IN (7, 500)"))  # noqa: S608
+    query = JobQuery(tiers=(tier,))
+    for keyset in (None, (1_000_100, 300)):
+        plan = await plan_of(db, page_statement(query, keyset, classes=(0, 1, 16, 17, 18)))
+        assert "USING INDEX ix_job_class (class=? AND tier=?)" in plan, plan
+    history = SqlHistory(db)
+    assert [found.id for found, _ in await history.page(query)] == [500, 7]
+    assert await history.count(query, at_most=10) == 2
+    assert [found.id for found, _ in await history.page(JobQuery(tiers=(tier,), before_id=500))] == [7]
 
 
 async def test_pages_walk_all_jobs_once_by_keyset_and_by_offset(db: Database) -> None:

@@ -56,6 +56,8 @@ class SqlHistory:
 
     async def count(self, query: JobQuery, *, at_most: int) -> int:
         """How many jobs of the database fit, counted no further than `at_most`."""
+        if set(query.tiers) == {Tier.ARCHIVE}:
+            return 0
         return await self._db.read(lambda conn: count_jobs(conn, query, self._codec, at_most=at_most))
 
     async def details(self, job_id: int) -> Details:

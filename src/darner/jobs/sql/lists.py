@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, true, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union_all
 
 from darner.core.job import Tier
 from darner.db.tables.jobs import job as job_table
@@ -43,8 +43,8 @@ def count_jobs(conn: Connection, query: JobQuery, codec: Codec, *, at_most: int)
     """How many jobs fit, counted no further than `at_most`."""
     if query.text:
         return sum(1 for _ in zip(range(at_most), Search(conn, query, codec).walk(None), strict=False))
-    also = _among(few_classes(conn, query))
-    inner = _merged(query, at_most, keyset=None, columns=(job_table.c.id, job_table.c.created_at), also=also).subquery()
+    columns = (job_table.c.id, job_table.c.created_at)
+    inner = _merged(query, at_most, keyset=None, columns=columns, classes=few_classes(conn, query)).subquery()
     return int(conn.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
@@ -67,7 +67,7 @@ def few_classes(conn: Connection, query: JobQuery) -> Sequence[int]:
 
     Hot and removed jobs are found by class and tier, by an index: in the order of the list all others would be walked over.
     """
-    if not query.tiers or not _FEW.issuperset(query.tiers):
+    if not query.tiers or not _FEW.issuperset(set(query.tiers) - {Tier.ARCHIVE}):
         return ()
     return (*_FIXED_CLASSES, *(int(key) for key in conn.execute(select(retention_class.c.id)).scalars()))
 
@@ -75,7 +75,7 @@ def few_classes(conn: Connection, query: JobQuery) -> Sequence[int]:
 def page_statement(query: JobQuery, keyset: Keyset, *, classes: Sequence[int] = ()) -> Select[Any]:
     """The rows of a page; with several states one index walk each, merged, so that rare states cost no scan."""
     limit = query.offset + query.limit
-    merged = _merged(query, limit, keyset=keyset, columns=JOB_COLUMNS, also=_among(classes)).subquery()
+    merged = _merged(query, limit, keyset=keyset, columns=JOB_COLUMNS, classes=classes).subquery()
     return select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(query.limit).offset(query.offset)
 
 
@@ -111,9 +111,10 @@ class Search:
         looked_at, chunk = 0, self._query.offset + self._query.limit
         job = job_table.c
         said = [column.icontains(self._query.text, autoescape=True) for column in (job.summary, job.error, job.bio)]
-        maybe = and_(or_(job.tier != int(Tier.HOT), *said), _among(few_classes(self._conn, self._query)))
+        maybe, classes = or_(job.tier != int(Tier.HOT), *said), few_classes(self._conn, self._query)
         while looked_at < self._look_at_most:
-            merged = _merged(self._query, chunk, keyset=before, columns=JOB_COLUMNS, also=maybe).subquery()
+            walk = _merged(self._query, chunk, keyset=before, columns=JOB_COLUMNS, classes=classes, also=maybe)
+            merged = walk.subquery()
             statement = select(merged).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(chunk)
             rows = self._conn.execute(statement).mappings().all()
             yield from self._fitting(rows)
@@ -143,14 +144,25 @@ class Search:
         return any(self._wanted in row[name].casefold() for name in ("summary", "error", "bio"))
 
 
-def _merged(query: JobQuery, limit: int, *, keyset: Keyset, columns: tuple[Any, ...], also: ColumnElement[bool]) -> Any:  # noqa: ANN401  (a select or a union of them)
+def _merged(
+    query: JobQuery,
+    limit: int,
+    *,
+    keyset: Keyset,
+    columns: tuple[Any, ...],
+    classes: Sequence[int],
+    also: ColumnElement[bool] | None = None,
+) -> Any:  # noqa: ANN401  (a select or a union of them)
     job = job_table.c
-    shared = [*_conditions(query), also]
+    # What is no column but a sum is in no index: of few jobs, the order is not worth a walk over all.
+    at: ColumnElement[int] = job.created_at + 0 if classes else job.created_at
+    shared = [*_conditions(query, at), *([also] if also is not None else [])]
+    if classes:
+        shared.append(job_table.c["class"].in_(classes))
     if keyset is not None:
-        at, job_id = keyset
-        shared += [job.created_at <= at, or_(job.created_at < at, job.id < job_id)]
+        shared += [at <= keyset[0], or_(at < keyset[0], job.id < keyset[1])]
     walks = [
-        select(*columns).where(*where, *shared).order_by(job.created_at.desc(), job.id.desc()).limit(limit)
+        select(*columns).where(*where, *shared).order_by(at.desc(), job.id.desc()).limit(limit)
         for where in ([[job.state == state] for state in query.states] or [[]])
     ]
     if len(walks) == 1:
@@ -158,11 +170,7 @@ def _merged(query: JobQuery, limit: int, *, keyset: Keyset, columns: tuple[Any, 
     return union_all(*(select(walk.subquery()) for walk in walks))
 
 
-def _among(classes: Sequence[int]) -> ColumnElement[bool]:
-    return job_table.c["class"].in_(classes) if classes else true()
-
-
-def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
+def _conditions(query: JobQuery, at: ColumnElement[int]) -> list[ColumnElement[bool]]:
     job = job_table.c
     found: list[ColumnElement[bool]] = [job.tier.in_([int(tier) for tier in query.tiers or _SHOWN])]
     if query.type:
@@ -170,9 +178,9 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
     if query.owner:
         found.append(job.owner == query.owner)
     if query.since_ms is not None:
-        found.append(job.created_at >= query.since_ms)
+        found.append(at >= query.since_ms)
     if query.until_ms is not None:
-        found.append(job.created_at < query.until_ms)
+        found.append(at < query.until_ms)
     if query.cluster_id is not None:
         mine = and_(job_cluster.c.job_id == job.id, job_cluster.c.cluster_id == query.cluster_id)
         found.append(exists(select(job_cluster.c.job_id).where(mine)))
