@@ -139,7 +139,7 @@ def _say_policy(found: Json) -> None:
 
 def _say_growth(growth: Json, now: float) -> None:
     figures = growth.get("figures") or {}
-    _say_tiers(growth.get("jobs"), figures.get("archive"))
+    _say_tiers(growth.get("jobs"), figures.get("archive"), now)
     _say_room(figures)
     stage = (growth.get("ladder") or {}).get("stage", "calm")
     shorten = f", shortened to {growth['shorten']} if it must be" if growth.get("shorten") else ""
@@ -154,7 +154,7 @@ def _say_growth(growth: Json, now: float) -> None:
         _line("advice", one if isinstance(one, str) else str(one.get("text") or one))
 
 
-def _say_tiers(jobs: Json | None, archive: Json | None) -> None:
+def _say_tiers(jobs: Json | None, archive: Json | None, now: float) -> None:
     if not jobs:
         return
     tiers, sizes = jobs.get("tiers") or {}, jobs.get("tier_bytes") or {}
@@ -162,7 +162,8 @@ def _say_tiers(jobs: Json | None, archive: Json | None) -> None:
     said = [f"{tier} {about}{count:,}" + (f" ({sized(sizes[tier])})" if sizes.get(tier) else "") for tier, count in tiers.items()]
     if archive and archive.get("jobs"):
         said.append(f"archive {archive['jobs']:,} ({sized(archive['bytes'])})")
-    _line("jobs", ", ".join(said) or "none")
+    counted_at = f"; counted {ago(jobs['at'], now)}" if jobs.get("at") else ""
+    _line("jobs", (", ".join(said) or "none") + counted_at)
 
 
 def _say_room(figures: Json) -> None:
