@@ -12,7 +12,7 @@ from collections import deque
 
 from sqlalchemy import Connection
 
-from darner.core.errors import DarnerError, UnavailableError
+from darner.core.errors import DarnerError, StorageFullError, TimedOutError, UnavailableError
 from darner.core.job import Tier
 from darner.history.codec import Codec
 from darner.kit.log import get_logger
@@ -21,7 +21,7 @@ from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.leaving import Leaving, let_go
 from darner.retention.archive.owner import claim
-from darner.retention.archive.segment import Entry, entries_of
+from darner.retention.archive.segment import Entry, LibraryMissingError, entries_of
 from darner.retention.archive.storage import Storage
 from darner.retention.rules import Move, moves
 from darner.retention.sql.facts import JobRow
@@ -30,6 +30,8 @@ from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Cursor
 
 _log = get_logger("archive")
+# So often in a row it is tried within one sweep, though some steps in between went well.
+_TROUBLE_LIMIT = 3
 
 
 class HandoverWork:
@@ -48,6 +50,7 @@ class HandoverWork:
         self._gathering: _Gathered | None = None
         self._leaving: deque[Leaving] = deque()
         self._broken: dict[str, str] = {}
+        self._trouble = 0
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """The next piece: clean up after a crash, let jobs of a sealed segment go, gather, or make a segment.
@@ -56,10 +59,19 @@ class HandoverWork:
         """
         try:
             return await self._batch(sweep, limit)
-        except BaseException:
-            self._moves, self._gathering = None, None
-            self._leaving.clear()
+        except (UnavailableError, TimedOutError) as error:
+            self._start_over()
+            self._trouble += 1
+            if self._trouble > _TROUBLE_LIMIT:
+                raise DarnerError(error.message) from error
             raise
+        except BaseException:
+            self._start_over()
+            raise
+
+    def _start_over(self) -> None:
+        self._moves, self._gathering = None, None
+        self._leaving.clear()
 
     async def _batch(self, sweep: SweepContext, limit: int) -> Done:
         if self._moves is None:
@@ -96,7 +108,7 @@ class HandoverWork:
         for segment in await sweep.db.read(lambda conn: catalog.in_state(conn, SegmentState.SEALED)):
             try:
                 self._leaving.append(Leaving(segment, await asyncio.to_thread(self._entries, segment)))
-            except UnavailableError:
+            except (UnavailableError, StorageFullError, LibraryMissingError):
                 raise
             except DarnerError as error:
                 await self._cannot_go_on(sweep, segment, error)
@@ -170,6 +182,7 @@ class HandoverWork:
         finally:
             await asyncio.to_thread(scratch.unlink, missing_ok=True)
         self._leaving.append(Leaving(await making.seal(sweep, segment), entries))
+        self._trouble = 0
         _log.info("a segment is sealed", segment=segment.id, rule=segment.rule, jobs=facts.rows, bytes=facts.bytes)
         return Done(examined=len(rows), more=True)
 

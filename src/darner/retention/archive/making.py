@@ -4,21 +4,27 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from darner.core.errors import NotFoundError
+from darner.core.errors import DarnerError, NotFoundError, StorageFullError, TimedOutError, UnavailableError
 from darner.history.codec import Codec
+from darner.history.record import JobRecord
 from darner.history.redact import redact_record
 from darner.history.rows import read_records
+from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment
 from darner.retention.archive.segment import Entry, Facts, Writer, verify
 from darner.retention.archive.storage import Storage
 from darner.retention.sweep.work import SweepContext
 
+_log = get_logger("archive")
 _READ_AT_ONCE = 500
+# Not the fault of a job.
+_AWAY = (UnavailableError, TimedOutError, StorageFullError)
 
 
 async def plan(sweep: SweepContext, rule: str) -> Segment:
@@ -38,14 +44,37 @@ async def write(sweep: SweepContext, codec: Codec, ids: Sequence[int], file: Pat
     writer = await asyncio.to_thread(Writer, file)
     try:
         for start in range(0, len(ids), _READ_AT_ONCE):
-            wanted = ids[start : start + _READ_AT_ONCE]
-            records = await sweep.db.read(lambda conn, wanted=wanted: read_records(conn, wanted, codec))  # type: ignore[misc]
-            await asyncio.to_thread(lambda records=records: writer.add([redact_record(one) for one in records]))  # type: ignore[misc]
+            records = await sweep.db.read(partial(_read, codec, ids[start : start + _READ_AT_ONCE]))
+            await asyncio.to_thread(_add, writer, records)
         facts = await asyncio.to_thread(writer.close)
     except BaseException:
         await asyncio.to_thread(writer.give_up)
         raise
     return await asyncio.to_thread(verify, file, facts)
+
+
+def _read(codec: Codec, ids: Sequence[int], conn: Connection) -> list[JobRecord]:
+    """Records of jobs. One that cannot be read stays where it is, and does not keep the others from leaving."""
+    try:
+        return read_records(conn, ids, codec)
+    except _AWAY:
+        raise
+    except DarnerError as error:
+        if len(ids) == 1:
+            _log.warning("a job cannot be read, so it is not archived", job=ids[0], reason=error.message)
+            return []
+        half = len(ids) // 2
+        return [*_read(codec, ids[:half], conn), *_read(codec, ids[half:], conn)]
+
+
+def _add(writer: Writer, records: Sequence[JobRecord]) -> None:
+    for record in records:
+        try:
+            writer.add([redact_record(record)])
+        except _AWAY:
+            raise
+        except DarnerError as error:
+            _log.warning("a job is not archived", job=record.id, reason=error.message)
 
 
 async def store(sweep: SweepContext, storage: Storage, segment: Segment, file: Path, facts: Facts) -> None:

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, UnavailableError
+from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, StorageFullError, UnavailableError
 from darner.retention.archive.config import ArchiveConfig
-from darner.retention.archive.segment import file_digest, library
+from darner.retention.archive.segment import LibraryMissingError, file_digest, library
 from darner.retention.archive.storage import (
     MARK,
     TEMPORARY,
@@ -122,11 +122,12 @@ class ObjectStorage:
             if not _is(error, "AlreadyExistsError"):
                 raise self._away(error) from error
         digest = file_digest(file)
+        (self._cache / _key(name)).unlink(missing_ok=True)
         try:
             with self.reading([(name, digest)]):
                 return
         except DarnerError as error:
-            if isinstance(error, UnavailableError):
+            if isinstance(error, UnavailableError | StorageFullError | LibraryMissingError):
                 raise
             raise ConflictError(f"The archive has a file {name} already, or did not keep it as it was sent.") from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from darner.core.errors import DarnerError, TimedOutError, UnavailableError
+from darner.core.errors import DarnerError, StorageFullError, TimedOutError, UnavailableError
 from darner.db import Database
 from darner.db.tables.jobs import job
 from darner.history.record import JobRecord, RecordQuery
@@ -17,12 +17,15 @@ from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.search import Search, Stop, may_have
+from darner.retention.archive.segment import LibraryMissingError
 from darner.retention.archive.storage import Storage
 
 _log = get_logger("archive")
 _FILES_AT_ONCE = 8
 _SEGMENTS_AT_ONCE = 256
 _THREADS = 4
+# Not the fault of a file.
+_ELSEWHERE = (UnavailableError, TimedOutError, StorageFullError, LibraryMissingError)
 # A record, and the segment that has it.
 Found = tuple[int, JobRecord]
 _Ask = Callable[[Sequence[tuple[int, Path]], int, Stop], list[Found]]
@@ -125,7 +128,7 @@ class Reader:
             return []
         try:
             return await self._in_thread(segments, ask, limit)
-        except (UnavailableError, TimedOutError):
+        except _ELSEWHERE:
             raise
         except DarnerError:
             still = await self._db.read(lambda conn: catalog.still_there(conn, [one.id for one in segments]))
@@ -140,7 +143,7 @@ class Reader:
     async def _read_alone(self, segment: Segment, ask: _Ask, limit: int, *, strict: bool) -> list[Found]:
         try:
             return await self._in_thread([segment], ask, limit)
-        except (UnavailableError, TimedOutError):
+        except _ELSEWHERE:
             raise
         except DarnerError as error:
             if strict:

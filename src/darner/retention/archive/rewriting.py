@@ -178,19 +178,30 @@ def groups(live: Sequence[Segment], order: Order, config: ArchiveConfig, now_ms:
 
     A stretch is a month, or less where the rule keeps jobs less than a year: a segment falls due with its youngest job. They are
     merged when there are many, or when no more came for a day. One that is larger than the others together is left alone, so that a
-    job is written anew a few times at most.
+    job is written anew a few times at most; so is one whose time is over soon.
     """
-    found: dict[tuple[str, int], list[Segment]] = {}
-    stretches = {rule.name: stretch_ms(rule.ends.ms if rule.ends else None) for rule in order.policy.rules}
-    for one in live:
-        stretch = stretches.get(one.rule)
-        if stretch and one.row_count * 2 <= config.merged_jobs and not one.error:
-            found.setdefault((one.rule, one.max_base_at // stretch), []).append(one)
-    for _, segments in sorted(found.items()):
-        group = _as_many_as_fit(_alike(segments), config.merged_jobs)
-        rests = max((one.sealed_at or 0 for one in segments), default=0) + DAY_MS < now_ms
-        if len(group) >= _MANY or (rests and len(group) > 1):
-            yield group
+    small = [one for one in live if one.row_count * 2 <= config.merged_jobs and not one.error]
+    for rule in order.policy.rules:
+        over_ms = now_ms + DAY_MS - (rule.ends.ms if rule.ends else now_ms)
+        fits = (one for one in small if one.rule == rule.name and one.max_base_at > over_ms)
+        mine = sorted(fits, key=lambda one: (one.min_created_at, one.id))
+        for segments in _stretches(mine, stretch_ms(rule.ends.ms if rule.ends else None)):
+            group = _as_many_as_fit(_alike(segments), config.merged_jobs)
+            rests = max((one.sealed_at or 0 for one in segments), default=0) + DAY_MS < now_ms
+            if len(group) >= _MANY or (rests and len(group) > 1):
+                yield group
+
+
+def _stretches(segments: Sequence[Segment], stretch: int) -> Iterator[list[Segment]]:
+    """Segments whose jobs are not further apart than a stretch; the oldest first."""
+    together: list[Segment] = []
+    for one in segments:
+        if together and one.max_base_at - together[0].min_created_at > stretch:
+            yield together
+            together = []
+        together.append(one)
+    if together:
+        yield together
 
 
 def _alike(segments: Sequence[Segment]) -> list[Segment]:

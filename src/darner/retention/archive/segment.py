@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from darner.core.errors import DarnerError, UnavailableError
+from darner.core.errors import DarnerError
 from darner.core.job import Tier
 from darner.history.record import JobRecord
 from darner.history.rows import FOLDED, blob_of, checked, record_from
@@ -53,12 +53,18 @@ class Facts:
     facets: dict[str, list[Any]] = field(default_factory=dict)
 
 
+class LibraryMissingError(DarnerError):
+    """A library of the archive is not installed. Unlike a store that is away, it does not come back by itself."""
+
+    kind = "unavailable"
+
+
 def library(name: str) -> Any:  # noqa: ANN401  (a module without types)
-    """A library of the extra. UnavailableError says how to get it; jobs wait in the tier before meanwhile."""
+    """A library of the extra. LibraryMissingError says how to get it; jobs wait in the tier before meanwhile."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UnavailableError(
+        raise LibraryMissingError(
             f"The archive needs {name}: install `darner[archive]` and start Darner again. Jobs wait in the warm tier until then."
         ) from error
 
@@ -84,10 +90,14 @@ class Writer:
         self._tally = _Tally()
 
     def add(self, records: Sequence[JobRecord]) -> None:
-        """Redacted records, in the order of (created_at, id)."""
+        """Redacted records, in the order of (created_at, id). DarnerError for one that cannot be written; it is left away."""
         for record in records:
-            self._tally.add(record)
-            self._rows.append(_row(record))
+            try:
+                row = _row(record)
+                self._tally.add(record)
+            except (ValueError, TypeError, KeyError) as error:
+                raise DarnerError(f"Job {record.id} cannot be archived: {error}.") from error
+            self._rows.append(row)
         if len(self._rows) >= ROW_GROUP:
             self._flush()
 
@@ -180,7 +190,7 @@ def record_of(row: dict[str, Any]) -> JobRecord:
         job |= {"tier": int(Tier.ARCHIVE), "class": 0, "idempotency_key": None}
         body["j"] = {**body["j"], **{name: row[name] for name in _OWN if row[name]}}
         return record_from(job, tuple(row["clusters"]), body, ())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DarnerError(f"Job {row.get('id')} in the archive is damaged: {type(error).__name__}.") from error
 
 
@@ -221,10 +231,11 @@ class _Tally:
         self._seen: dict[str, set[Any]] = {name: set() for name, _ in (*_FACETS, ("clusters", ""))}
 
     def add(self, record: JobRecord) -> None:
-        self._ids.append(record.id)
-        self._created.append(int(record.job["created_at"]))
+        digest, created = digest_of(record), int(record.job["created_at"])
         self._base = max(self._base, int(record.job["base_at"] or 0))
-        self._sum = (self._sum + digest_of(record)) % 2**64
+        self._ids.append(record.id)
+        self._created.append(created)
+        self._sum = (self._sum + digest) % 2**64
         for name, value in _FACETS:
             self._seen[name].add(record.job[value])
         self._seen["clusters"].update(record.clusters)

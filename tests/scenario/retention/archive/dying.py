@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, event, insert, select, update
+from sqlalchemy import Connection, event, insert, select, update
 from tests.integration.retention.history import History, open_history
 from tests.integration.retention.sweeping import Boot
 

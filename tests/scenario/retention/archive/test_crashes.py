@@ -23,8 +23,8 @@ async def made(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Iterator[Iterator[Path]]:
-    yield (tmp_path / f"world{number}" for number in range(10_000))
+def places(tmp_path: Path) -> Iterator[Path]:
+    return (tmp_path / f"world{number}" for number in range(10_000))
 
 
 async def dies(world: World, after: int) -> bool:
