@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from darner.core.secret import Secret
 from darner.kit.config import ConfigError, load, setting, shown
 
 
@@ -71,3 +72,46 @@ def test_values_are_shown_as_one_would_write_them() -> None:
         "true",
         "-",
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    name: str = setting("", "Its name.")
+    wait_s: float = setting(1.0, "How long.", unit="duration")
+    word: Secret | None = setting(None, "What nobody sees.", wrap=Secret)
+    headers: dict[str, Secret] = setting({}, "What nobody sees, by name.", wrap=Secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    items: tuple[Item, ...] = setting((), "Some.")
+
+
+def test_a_list_of_sections_has_all_that_a_section_has(tmp_path: Path) -> None:
+    path = written(tmp_path, "items: [{name: a, wait: 2m, headers: {x: y}}, {name: b}]")
+    loaded = load(Listing, path, {"DARNER_ITEMS__1__WORD": "hidden", "DARNER_ITEMS__0__WAIT": "3m"})
+    assert loaded.value.items == (
+        Item(name="a", wait_s=180.0, headers={"x": Secret("y")}),
+        Item(name="b", word=Secret("hidden")),
+    )
+    assert (loaded.sources["items.1.word"], loaded.sources["items.1.name"]) == ("DARNER_ITEMS__1__WORD", str(path))
+    assert "hidden" not in shown(loaded.value.items, None)
+    whole = load(Listing, None, {"DARNER_ITEMS": "[{name: c}]"})
+    assert whole.value.items == (Item(name="c"),)
+    assert load(Listing, None, {}).value.items == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("items: 3", "items must be a list of mappings"),
+        ("items: [3]", "items.0 must be a mapping"),
+        ("items: [{}, {nam: a}]", "unknown key 'items.1.nam'; the nearest known key is 'items.1.name'"),
+        ("items: [{wait: soon}]", "items.0.wait.*is not a duration"),
+        ("items: [{word: 7}]", "items.0.word: expected a text, got int"),
+        ("items: [{headers: {a: [hidden]}}]", "items.0.headers: expected a mapping of texts, got dict$"),
+    ],
+)
+def test_a_mistake_in_a_list_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(Listing, written(tmp_path, text), {})

@@ -68,6 +68,42 @@ async def test_a_sink_that_is_away_is_asked_again_and_loses_nothing(jobs: Jobs) 
         assert found.last_error == "It is away."
 
 
+class Recording:
+    """A clock that notes waits of runners and does not wait; what runs beside them sleeps for good."""
+
+    def __init__(self, pace: ExportPace) -> None:
+        self.waits: list[float] = []
+        self._beside = {pace.lease_ttl_s / 3, pace.mend_s}
+
+    def now(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds in self._beside:
+            await asyncio.Event().wait()
+        self.waits.append(seconds)
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(None, 0.5, 300.0), (120.0, 120.0, 300.0), (1e9, 3600.0, 3600.0)])
+async def test_a_sink_that_is_away_for_hours_is_asked_less_and_less_often(
+    jobs: Jobs, asked: float | None, least: float, most: float
+) -> None:
+    ids = jobs.add(2)
+    sink = MemorySink()
+    sink.away = SinkAwayError("It is away.", retry_after_s=asked)
+    clock = Recording(ExportPace())
+    async with jobs.twin(sink, pace=ExportPace(), clock=clock):
+        await until(lambda: len(clock.waits) > 15)
+        waits = clock.waits[:15]
+        assert least <= min(waits) <= max(waits) <= most
+        assert max(waits) >= 150.0 or asked == 120.0
+        sink.away = None
+        await until(lambda: jobs.acknowledged() == ids)
+
+
 @pytest.mark.parametrize("named", [False, True])
 async def test_a_job_that_a_sink_refuses_is_set_aside_with_its_reason_and_the_others_go_on(jobs: Jobs, *, named: bool) -> None:
     ids = jobs.add(64)
