@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, Connection, insert, select
+from sqlalchemy import ClauseElement, Connection, insert, select, text
 
 from darner.core.job import DetailState, Tier
 from darner.db import Database, db_now_ms, migrate
@@ -21,7 +21,7 @@ from darner.retention.policy import Age, Rule, Stay
 from darner.retention.rules import moves
 from darner.retention.sql.classify import ended_statement, unsorted_statement
 from darner.retention.sql.due import due_statement
-from darner.retention.sql.groups import newest_statement
+from darner.retention.sql.groups import newest_statement, older_statement
 from darner.retention.values import Cursor
 from darner.testing.history import Shape, fill
 
@@ -56,7 +56,8 @@ def statements() -> Iterator[tuple[str, Any]]:
     for tier in (Tier.HOT, Tier.WARM, Tier.DELETED):
         yield f"to sort {tier.word}", ended_statement(0, tier, after=AFTER, limit=9)
     yield "unsorted", unsorted_statement()
-    yield "newest of a group", newest_statement(5, 3)
+    yield "newest of groups", text(newest_statement([5, 6], 3))
+    yield "older of groups", text(older_statement({5: (NOW, 8, 3)}))
     yield "outbox", outbox.due_statement("logs", NOW, 100)
     yield "bounded keys", keys_statement(job, job.c.id.in_([1, 2, 3]), limit=3, order_by=[job.c.id])
     for table in JOB_TABLES:
@@ -137,7 +138,7 @@ TABLES = {table.name for table in [*JOB_TABLES, export_outbox]}
 def test_every_statement_that_runs_often_walks_an_index(db: Database) -> None:
     wrong = {}
     for name, statement in NAMED.items():
-        text, found = db.read_sync(lambda conn, statement=statement: plan(conn, statement))  # type: ignore[misc]
+        told, found = db.read_sync(lambda conn, statement=statement: plan(conn, statement))  # type: ignore[misc]
         if found:
-            wrong[name] = (found, text)
-    assert not wrong, "\n".join(f"{name}: {found}\n   {text}" for name, (found, text) in wrong.items())
+            wrong[name] = (found, told)
+    assert not wrong, "\n".join(f"{name}: {found}\n   {told}" for name, (found, told) in wrong.items())
