@@ -57,6 +57,10 @@ ERROR_OF_STATUS: Mapping[int, type[DarnerError]] = {
 }
 
 
+class NoRouteError(NotFoundError):
+    """The manager has no such route: it is another version, or one of its parts is not configured."""
+
+
 class ManagerRest:  # size: one method per question; each is a line or two
     """One manager at `http://host:port`. Make and use it within one event loop."""
 
@@ -308,7 +312,7 @@ def error_of(response: httpx.Response) -> DarnerError:
     body = body if isinstance(body, dict) else {}
     told = body.get("detail") or body.get("message")
     if response.status_code == NOT_FOUND and told == "Not Found":  # no route, in the framework's words
-        return NotFoundError(f"this manager does not know {response.url.path}: it is another version, or has no such part")
+        return NoRouteError(f"this manager does not know {response.url.path}: it is another version, or has no such part")
     message = told if isinstance(told, str) and told else f"the manager answered {response.status_code} to {response.url.path}"
     fields = body.get("errors")
     field = fields[0].get("field") if isinstance(fields, list) and fields and isinstance(fields[0], dict) else None

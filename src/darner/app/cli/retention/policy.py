@@ -14,6 +14,7 @@ import typer
 
 from darner.app.cli import complete
 from darner.app.cli.api import ask
+from darner.app.cli.jobs import parse_id
 from darner.app.cli.output import moment, print_json, say, table
 from darner.app.cli.retention.change import Wanted, change, say_rules
 from darner.app.cli.retention.reading import Given, change_rule, parse_policy, read_policy, to_yaml
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 Reason = Annotated[str, typer.Option(help="Why; kept with the policy's version.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")]
-Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Number of a version; `policy history` lists them.")]
+Version = Annotated[
+    int, typer.Argument(metavar="VERSION", parser=parse_id, help="Number of a version; `policy history` lists them.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def show(
     context: typer.Context,
-    version: Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1, help="An earlier version.")] = None,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", parser=parse_id, help="An earlier version.")] = None,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="As a file for `policy set --file`.")] = False,
 ) -> None:
     """Show the policy in force, or one of its versions."""
@@ -122,7 +125,7 @@ def edit(context: typer.Context, reason: Reason = "", dry_run: DryRun = False) -
 def preset(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Which one; none lists them.", autocompletion=complete.presets)
+        str | None, typer.Argument(metavar="NAME", help="Which one; none lists them.", autocompletion=complete.presets)
     ] = None,
     reason: Reason = "",
     dry_run: DryRun = False,
@@ -155,7 +158,9 @@ def history(context: typer.Context, limit: Annotated[int, typer.Option(help="At 
 def diff(
     context: typer.Context,
     before: Version,
-    after: Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1, help="Another; none: the one in force.")] = None,
+    after: Annotated[
+        int | None, typer.Argument(metavar="VERSION", parser=parse_id, help="Another; none: the one in force.")
+    ] = None,
 ) -> None:
     """Say what changed from one version to another."""
     found = ask(context, lambda api: api.retention.diff(before, after))

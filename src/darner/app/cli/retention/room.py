@@ -1,8 +1,8 @@
 """`darner retention budget`, `window`, `archive` and `exports`: room, hours, and where records go beside the database."""
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,7 +12,11 @@ from darner.app.cli.output import ago, moment, print_json, say, table
 from darner.app.cli.retention.words import counted, sized, when
 from darner.core.errors import DarnerError
 
+if TYPE_CHECKING:
+    from darner.client.rest import ManagerRest
+
 Json = Mapping[str, Any]
+T = TypeVar("T")
 Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink.")]
 
 
@@ -84,7 +88,7 @@ def archive_ls(
     context: typer.Context, limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50
 ) -> None:
     """List the files of the archive, newest first."""
-    found = ask(context, lambda api: api.retention.segments(limit=limit))
+    found = _ask_archive(context, lambda api: api.retention.segments(limit=limit))
     if context.obj.json:
         for one in found:
             print_json(one)
@@ -113,7 +117,7 @@ def archive_erase(
     """Take jobs out of the archive for good; their files are written anew without them."""
     if not context.obj.yes and not confirm(f"Erase {counted(len(job_ids))} from the archive? Nothing brings them back."):
         raise DarnerError("nothing was erased: a confirmation is needed; answer yes, or give --yes")
-    found = ask(context, lambda api: api.retention.erase(job_ids, reason))
+    found = _ask_archive(context, lambda api: api.retention.erase(job_ids, reason))
     if context.obj.json:
         print_json(found)
         return
@@ -121,6 +125,15 @@ def archive_erase(
     say(f"{counted(int(found['jobs']))} cannot be found any more; the next sweep takes the bytes out of {files}")
     if found.get("missing"):
         say(f"not in the archive: {', '.join(map(str, found['missing']))}")
+
+
+def _ask_archive(context: typer.Context, question: "Callable[[ManagerRest], Awaitable[T]]") -> T:
+    from darner.client.rest import NoRouteError
+
+    try:
+        return ask(context, question)
+    except NoRouteError:
+        raise DarnerError("this manager has no archive; retention.archive.url in its configuration says where one is") from None
 
 
 def _exports(context: typer.Context) -> None:
