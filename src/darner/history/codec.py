@@ -59,7 +59,8 @@ class Codec:
 
     def refresh(self, conn: Connection) -> None:
         """Learn which dictionary is the newest of each job type, so that new blobs use it."""
-        newest = select(history_dictionary.c.job_type, func.max(history_dictionary.c.id)).group_by(history_dictionary.c.job_type)
+        known = history_dictionary.c
+        newest = select(known.job_type, func.max(known.id)).where(func.length(known.body) > 0).group_by(known.job_type)
         found = {str(job_type): int(dict_id) for job_type, dict_id in conn.execute(newest)}
         self.learn(conn, found.values())
         with self._lock:

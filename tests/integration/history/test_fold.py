@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from darner.core.errors import DarnerError, NotFoundError
 from darner.core.job import DetailState, Tier
 from darner.db import Database, db_now_ms, migrate
 from darner.db.tables.jobs import history_dictionary, job, job_event, job_fold, job_part, job_payload
 from darner.history.codec import Codec
-from darner.history.dictionary import store, train_type, types_to_train
+from darner.history.dictionary import Trained, store, store_none, train_type, types_to_train
 from darner.history.fold import fold_jobs
 from darner.history.redact import redact_record
 from darner.history.rows import put_record, read_records
@@ -189,3 +189,48 @@ def test_blobs_are_written_and_read_by_many_threads_at_once(db: Database) -> Non
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_jobs_that_are_warm_already_make_a_dictionary_too(db: Database) -> None:
+    codec = Codec()
+    db.write_sync(lambda conn: fold_jobs(conn, range(1, JOBS + 1), codec))
+    assert db.read_sync(lambda conn: types_to_train(conn, 0)) == ["preheat"]
+    assert db.read_sync(lambda conn: train_type(conn, "preheat", codec)).ratio >= 5
+
+
+def test_what_makes_no_dictionary_is_not_tried_again_at_once(db: Database) -> None:
+    codec, day = Codec(), 24 * HOUR_MS
+    db.write_sync(lambda conn: store_none(conn, "preheat", day))
+    assert db.read_sync(lambda conn: types_to_train(conn, 2 * day - 1)) == []
+    assert db.read_sync(lambda conn: types_to_train(conn, 2 * day)) == ["preheat"]
+    db.write_sync(lambda conn: store_none(conn, "preheat", 2 * day))
+    assert count(db, history_dictionary) == 1
+    db.read_sync(codec.refresh)
+    db.write_sync(lambda conn: fold_jobs(conn, [1, 2], codec))
+    used = db.read_sync(lambda conn: set(conn.execute(select(job_fold.c.dict_id)).scalars()))
+    assert used == {0}
+
+
+def test_a_dictionary_that_makes_nothing_smaller_is_refused(db: Database) -> None:
+    useless = Trained(job_type="gc", body=b"x", samples=500, ratio=0.9)
+    with pytest.raises(DarnerError, match="nothing smaller"):
+        db.write_sync(lambda conn: store(conn, useless, 1))
+
+
+async def test_a_type_that_cannot_be_trained_does_not_stop_a_sweep(db: Database) -> None:
+    def same(conn: Connection) -> None:
+        conn.execute(update(job).values(type="gc", uuid="", summary="", error="", bytes_total=0, started_at=None))
+        conn.execute(update(job_payload).values(args="{}", result=None))
+        for table in (job_part, job_event):
+            conn.execute(delete(table))
+
+    db.write_sync(same)
+    codec = Codec()
+    parts = RetentionParts(works=(partial(DictionaryWork, codec), partial(fold_work, codec)))
+    async with RetentionEngine(db, config=SweepConfig(first_after_s=(3600, 3600)), parts=parts) as engine:
+        await engine.set_policy({"rules": [{"name": "all", "hot": "6h", "warm": "30d"}]}, by="ann")
+        run = await engine.run(dry_run=False, by="ann")
+        while run.finished_at is None:
+            run = await engine.find_run(run.id)
+        assert (run.state, run.folded) == ("DONE", JOBS)
+    assert len(db.read_sync(lambda conn: read_records(conn, range(1, JOBS + 1), Codec()))) == JOBS

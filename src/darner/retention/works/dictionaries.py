@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 from darner.core.errors import DarnerError
 from darner.db import db_now_ms
 from darner.history.codec import Codec
-from darner.history.dictionary import store, train_type, types_to_train
+from darner.history.dictionary import store, store_none, train_type, types_to_train
 from darner.kit.log import get_logger
 from darner.retention.sweep.work import Done, SweepContext
 
@@ -32,8 +32,11 @@ class DictionaryWork:
     async def _train(self, sweep: SweepContext, job_type: str) -> None:
         try:
             trained = await sweep.db.read(lambda conn: train_type(conn, job_type, self._codec))
+            if trained.ratio <= 1:
+                raise DarnerError("it makes nothing smaller")
         except DarnerError as error:
             _log.info("no dictionary this time", job_type=job_type, reason=error.message)
+            await sweep.db.write(lambda conn: store_none(conn, job_type, sweep.fence(conn)))
             return
 
         def keep(conn: Connection) -> None:
