@@ -52,15 +52,19 @@ class Loader:
         """See the class."""
         self._codec = codec
 
-    def load(self, conn: Connection, sink: str, limits: Limits, now_ms: int) -> Load:
-        """At most one batch, and few of the refused. Jobs that cannot be read do not stop the others."""
+    def load(self, conn: Connection, sink: str, limits: Limits, now_ms: int, *, again: bool = True) -> Load:
+        """At most one batch, and few of the refused. Jobs that cannot be read do not stop the others.
+
+        `again` False: look for refused ones only if few others wait, because they are found by walking past all that wait.
+        """
         load = Load()
         rows = outbox.due(conn, sink, now_ms, limits.documents)
-        again = outbox.due(conn, sink, now_ms, _AGAIN_JOBS, refused=True)
-        if rows or again:
+        look = again or len(rows) < limits.documents
+        refused = outbox.due(conn, sink, now_ms, _AGAIN_JOBS, refused=True) if look else []
+        if rows or refused:
             instance = str(mark(conn, "instance").get("id", ""))
             self._fill(conn, rows, load, load.ready, limits, instance)
-            self._fill(conn, again, load, load.again, limits, instance)
+            self._fill(conn, refused, load, load.again, limits, instance)
         return load
 
     def _fill(

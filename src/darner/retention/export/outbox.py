@@ -33,6 +33,8 @@ ERROR_LIMIT = 512
 # A refused job is tried again after a minute, then two, four …
 RETRY_FIRST_MS = 60_000
 RETRY_CAP_MS = 3_600_000
+# No count goes further: more is not worth reading for.
+COUNTED = 1_000_000
 _SHOWN_REFUSED = 5
 _SHOWN_ERROR = 300
 _row = export_outbox.c
@@ -170,8 +172,9 @@ def backlog(conn: Connection, kinds: Mapping[str, str], now_ms: int) -> list[Sin
 
 
 def _sink_backlog(conn: Connection, name: str, kind: str | None, known: Any, now_ms: int) -> SinkBacklog:  # noqa: ANN401
-    refused = _row.not_before > _row.created_at
-    counts = select(func.count(), func.min(_row.created_at), func.sum(case((refused, 1), else_=0))).where(waiting_where(name))
+    some = select(_row.created_at, _row.not_before).where(waiting_where(name)).limit(COUNTED).subquery()
+    refused = func.sum(case((some.c.not_before > some.c.created_at, 1), else_=0))
+    counts = select(func.count(), func.min(some.c.created_at), refused).select_from(some)
     pending, oldest, set_aside_count = conn.execute(counts).one()
     failing = None
     if known is not None and known.failures:

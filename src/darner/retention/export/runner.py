@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -32,6 +33,7 @@ class ExportPace:
     """How often the outbox is looked at and a sink that is away is asked again; seconds.
 
     `refused_cap_s`: the longest wait for a sink that refuses all that it is sent; good jobs may be behind the bad ones.
+    `again_s`: how often refused jobs are looked for while very many others wait.
     `deliver_s`: the longest one delivery may take, beyond the sink's own limits. `grace_s`: how long one may still take at the end.
     """
 
@@ -39,6 +41,7 @@ class ExportPace:
     retry_first_s: float = 1.0
     retry_cap_s: float = 300.0
     refused_cap_s: float = 30.0
+    again_s: float = 30.0
     retry_after_cap_s: float = 3_600.0
     deliver_s: float = 660.0
     grace_s: float = 5.0
@@ -70,6 +73,7 @@ class SinkRunner:
         self._stopping = False
         self._failures = 0
         self._refusals = 0
+        self._again_at = 0.0
 
     def wake(self) -> None:
         """There may be something new: do not wait for the next look."""
@@ -107,7 +111,11 @@ class SinkRunner:
     async def _once(self, lease: Lease) -> bool:
         """One batch; whether there was one."""
         sink = self._opened()
-        load = await self._courier.db.read(self._load)
+        now_s = self._courier.clock.monotonic()
+        again = now_s >= self._again_at
+        load = await self._courier.db.read(partial(self._load, again=again))
+        if again:
+            self._again_at = now_s + self._courier.pace.again_s
         if load.is_empty:
             return False
         await self._settle(load, lease)
@@ -117,9 +125,9 @@ class SinkRunner:
             await self._hand_over(sink, [one], lease)
         return True
 
-    def _load(self, conn: Connection) -> Load:
-        sink = self._opened()
-        return self._courier.loader.load(conn, self.name, sink.limits, self._courier.now(conn))
+    def _load(self, conn: Connection, *, again: bool) -> Load:
+        limits = self._opened().limits
+        return self._courier.loader.load(conn, self.name, limits, self._courier.now(conn), again=again)
 
     def _opened(self) -> Sink:
         if self._sink is None:

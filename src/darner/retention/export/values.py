@@ -50,7 +50,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkBacklog:
-    """How things stand with a sink. `pending` jobs wait for it, `refused` of them were tried and not taken.
+    """How things stand with a sink. `pending` jobs wait for it (a million: or more), `refused` of them were tried and not taken.
 
     `configured` False: rules name it or jobs wait for it, but the configuration does not have it. `lost`: removed by a person
     before they were delivered. `refusals`: some of the refused. `now`: by the database's clock, for ages.
