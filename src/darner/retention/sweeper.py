@@ -194,7 +194,7 @@ class Sweeper:
         if not sweep.may_remove():
             end.waits(sweep)
             return 0
-        finding = await held_back(sweep, works)
+        finding = await held_back(sweep, works, sorted_all=not runner.failed("classify"))
         self.meters.held.set(0 if finding is None else finding.rows)
         if finding is None:
             removed = await runner.all(works, sweep, while_=sweep.may_remove)

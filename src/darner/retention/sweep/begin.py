@@ -18,6 +18,7 @@ from darner.retention.sql import fence, holds, marks, runs
 from darner.retention.sql.classes import make_classes
 from darner.retention.sql.classify import unsorted_statement
 from darner.retention.sql.fence import LEASE
+from darner.retention.sweep import guarding
 from darner.retention.sweep.context import Sweep
 from darner.retention.sweep.errors import SweepRefusedError
 from darner.retention.values import PolicyVersion, RunState
@@ -104,6 +105,7 @@ class Beginner:
         if held is None:
             return None
         found = marks.all_marks(conn)
+        found[guarding.SETTLED] = guarding.pinned(conn, found)
         back = self.witness.went_back(_instance(found), held.epoch - 1)
         if back is not None:
             held = _epoch_beyond(conn, held, back)

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from darner.core.job import Tier
+from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_policy, retention_run
 from darner.retention import guard
@@ -13,8 +15,8 @@ from darner.retention.clock import BootReading, marked
 from darner.retention.guard import Change, Finding
 from darner.retention.parse import policy_from_text
 from darner.retention.policy import Policy
-from darner.retention.rules import Move, Order, moves, scheme_of, verdict
-from darner.retention.sql.due import ORDER_BY, beyond, due_where, job_class
+from darner.retention.rules import KEPT_PREFIX, Move, Order, moves, scheme_of, verdict
+from darner.retention.sql.due import ORDER_BY, beyond, job_class, ripe_where
 from darner.retention.sql.facts import FACTS, facts_of
 from darner.retention.sql.marks import drop_mark, mark, set_mark
 from darner.retention.sweep.context import Sweep
@@ -26,10 +28,13 @@ _SETTLED_EVERY_MS = 1_800_000
 SETTLED, HELD_BACK = "settled", "held-back"
 
 
-async def held_back(sweep: Sweep, works: Sequence[Work]) -> Finding | None:
-    """Why this sweep may not remove; None: it may, and what is in force is settled from now on. Free where nothing changed."""
+async def held_back(sweep: Sweep, works: Sequence[Work], *, sorted_all: bool = True) -> Finding | None:
+    """Why this sweep may not remove; None: it may, and what is in force is settled from now on. Free where nothing changed.
+
+    Nothing is settled unless all jobs could be sorted: those that could not were not counted.
+    """
     db, settled, found = sweep.db, sweep.marks.get(SETTLED, {}), sweep.marks.get(HELD_BACK, {})
-    version = int(settled["version"]) if settled else await db.read(_last_swept)
+    version = int(settled["version"])
     change, then_ms = _change(sweep, settled, version)
     now_ms = sweep.now_ms()
     if works and change.counts and not sweep.confirmed:
@@ -37,10 +42,22 @@ async def held_back(sweep: Sweep, works: Sequence[Work]) -> Finding | None:
         if finding is not None:
             await db.write(lambda conn: set_mark(conn, HELD_BACK, _mark(found, finding, sweep, version), by="system"))
             return finding
+    kept = await db.read(lambda conn: kept_rows(conn, sweep))
     fresh = settled.get("version") == sweep.policy.version and now_ms - settled.get("database_ms", 0) < _SETTLED_EVERY_MS
-    if found or not fresh or change.counts:
-        await db.write(lambda conn: _settle(conn, sweep, settled, found), durable=False)
+    fresh = fresh and abs(kept - settled.get("kept", 0)) < guard.LEAST_ROWS // 2
+    if sorted_all and (found or not fresh or change.counts):
+        await db.write(lambda conn: _settle(conn, sweep, settled, found, kept), durable=False)
     return None
+
+
+def pinned(conn: Connection, marks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What removals are compared with.
+
+    Where nobody wrote it down yet, it is now, before a sweep that holds back looks like one that was content.
+    """
+    if SETTLED not in marks:
+        set_mark(conn, SETTLED, {"version": _last_swept(conn)}, by="system")
+    return mark(conn, SETTLED)
 
 
 def confirm(conn: Connection, version: int, *, by: str, now_ms: int) -> None:
@@ -90,6 +107,8 @@ async def _counted(sweep: Sweep, works: Sequence[Work], change: Change, version:
     if not change.policy or change.confirmed:
         before = sweep.order
     anew = await due_anew(sweep, before, then_ms)
+    if change.policy and not change.confirmed:
+        anew += await sweep.db.read(lambda conn: _freed(conn, sweep))
     for work in works:
         if isinstance(work, Guarded):
             anew += await sweep.db.read(lambda conn, work=work: _beside(conn, work, sweep, before, then_ms))  # type: ignore[misc]
@@ -101,6 +120,23 @@ async def _counted(sweep: Sweep, works: Sequence[Work], change: Change, version:
 
 def _beside(conn: Connection, work: Guarded, sweep: Sweep, before: Order, then_ms: int) -> int:
     return max(0, work.due_rows(conn, sweep.order, sweep.now_ms()) - work.due_rows(conn, before, then_ms))
+
+
+def kept_rows(conn: Connection, sweep: Sweep) -> int:
+    """How many jobs are due but for being among the last of their group."""
+    rules = [rule for rule in sweep.order.policy.rules if rule.keep_last is not None]
+    kept = [(move, sweep.classes[f"{KEPT_PREFIX}{rule.name}"]) for rule in rules for move in moves(rule)]
+    now_ms = sweep.now_ms()
+    counts = [ripe_where(move, job_class == number, now_ms) for move, number in kept if move.removes and move.start != Tier.DELETED]
+    return sum(int(conn.execute(select(func.count()).select_from(job).where(one)).scalar_one()) for one in counts)
+
+
+def _freed(conn: Connection, sweep: Sweep) -> int:
+    """How many fewer jobs are kept as the last ones of groups, among those that are due but for that.
+
+    Nothing of a job tells that it was kept once it is sorted anew, so how many there were is part of what is settled.
+    """
+    return max(0, int(sweep.marks.get(SETTLED, {}).get("kept", 0)) - kept_rows(conn, sweep))
 
 
 def _policy(conn: Connection, version: int) -> Policy:
@@ -122,7 +158,7 @@ async def _by_range(sweep: Sweep, move: Move, before: Order, then_ms: int) -> in
     """Jobs are sorted the same way under both, so those due anew lie between two ages."""
     earlier = next(rule for rule in before.policy.rules if rule.name == move.rule.name)
     ages = [one.age.ms for one in moves(earlier) if one.removes and one.start == move.start]
-    where = due_where(move, job_class == sweep.classes[move.rule.name], sweep.now_ms())
+    where = ripe_where(move, job_class == sweep.classes[move.rule.name], sweep.now_ms())
     if ages:
         where &= job.c.base_at > then_ms - ages[0]
     count = select(func.count()).select_from(job).where(where)
@@ -145,16 +181,27 @@ async def _by_walk(sweep: Sweep, move: Move, before: Order, then_ms: int) -> int
 def _look_at(
     conn: Connection, sweep: Sweep, move: Move, before: Order, after: Cursor, now_ms: int, then_ms: int
 ) -> tuple[int, Cursor] | None:
-    where = due_where(move, job_class == sweep.classes[move.rule.name], now_ms) & beyond(after)
+    where = ripe_where(move, job_class == sweep.classes[move.rule.name], now_ms) & beyond(after)
     rows: Sequence[Any] = conn.execute(select(*FACTS).where(where).order_by(*ORDER_BY).limit(_AT_ONCE)).all()
     if not rows:
         return None
-    anew = 0
+    anew, waiting = 0, set() if move.start == Tier.DELETED else _waiting(conn, [row.id for row in rows], move, before)
     for row in facts_of(conn, rows, before):
         told = verdict(row, before)
-        leaves = told.moves_at if move.start.word == "deleted" else told.forgotten_at
-        anew += leaves is None or leaves > then_ms
+        leaves = told.moves_at if move.start == Tier.DELETED else told.forgotten_at
+        anew += leaves is None or leaves > then_ms or (row.id, told.rule) in waiting
     return anew, Cursor(base_at=rows[-1].base_at, id=rows[-1].id)
+
+
+def _waiting(conn: Connection, ids: Sequence[int], move: Move, before: Order) -> set[tuple[int, str]]:
+    """The jobs, with each rule they may have been of, that waited for a sink then which they wait for no more."""
+    found: set[tuple[int, str]] = set()
+    for rule in before.policy.rules:
+        if rule.export and rule.export != move.rule.export:
+            has = select(export_outbox.c.job_id).where(export_outbox.c.sink == rule.export, export_outbox.c.acked_at.is_not(None))
+            told = set(conn.execute(has.where(export_outbox.c.job_id.in_(ids))).scalars())
+            found |= {(one, rule.name) for one in ids if one not in told}
+    return found
 
 
 def _mark(found: Mapping[str, Any], finding: Finding, sweep: Sweep, version: int) -> dict[str, Any]:
@@ -170,11 +217,12 @@ def _mark(found: Mapping[str, Any], finding: Finding, sweep: Sweep, version: int
     }
 
 
-def _settle(conn: Connection, sweep: Sweep, settled: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _settle(conn: Connection, sweep: Sweep, settled: Mapping[str, Any], found: Mapping[str, Any], kept: int) -> None:
     now_ms = sweep.fence(conn)
     reading: BootReading = sweep.boot_clock()
     before = {} if sweep.clock_accepted else settled
-    set_mark(conn, SETTLED, {**marked(before, reading, now_ms), "version": sweep.policy.version}, by="system")
+    body = {**marked(before, reading, now_ms), "version": sweep.policy.version, "kept": kept}
+    set_mark(conn, SETTLED, body, by="system")
     if found:
         drop_mark(conn, HELD_BACK)
 

@@ -106,6 +106,10 @@ class Runner:
         self._sorted_at = self._clock.monotonic()
         await self._one(self.between(), sweep)
 
+    def failed(self, kind: str) -> bool:
+        """Whether a work of a kind (what its name begins with) failed."""
+        return any(name.partition(":")[0] == kind for name in self.failures)
+
     def _failed(self, work: Work, reason: str) -> None:
         self.failures[work.name] = reason
         self._meters.failures.labels(work.name.partition(":")[0]).inc()
