@@ -251,7 +251,10 @@ class SinkRunner:
     async def _close(self) -> None:
         if self._sink is not None:
             sink, self._sink = self._sink, None
-            await sink.close()
+            try:
+                await sink.close()
+            except Exception as error:  # noqa: BLE001  (it is given up anyhow)
+                _log.warning("a sink did not close", sink=self.name, reason=type(error).__name__)
 
     def _waits(self) -> Iterator[float]:
         return backoff(first_s=self._courier.pace.retry_first_s, cap_s=self._courier.pace.retry_cap_s)

@@ -1,14 +1,14 @@
 """Jobs as lines of JSON in files, for whatever follows files. Acknowledged when they are on the disk."""
 
-import asyncio
 import errno
 import os
-import threading
 from collections.abc import Sequence
+from functools import partial
 
 from darner.retention.export.config import SinkConfig
 from darner.retention.export.ports import Limits, SinkAwayError
 from darner.retention.export.sinks.files import FileRules, RotatingFile
+from darner.retention.export.sinks.thread import OneThread
 from darner.retention.export.values import Document
 
 
@@ -20,7 +20,7 @@ class NdjsonSink:
         if config.dir is None:
             raise ValueError("a sink of files has a directory")
         self._limits = limits
-        self._lock = threading.Lock()
+        self._thread = OneThread(config.name)
         self._file = RotatingFile(
             FileRules(
                 directory=config.dir,
@@ -40,23 +40,18 @@ class NdjsonSink:
 
     async def deliver(self, batch: Sequence[Document]) -> None:
         """Append and sync."""
-        await asyncio.to_thread(self._append, [one.body + b"\n" for one in batch])
+        await self._thread.run(partial(self._append, [one.body + b"\n" for one in batch]))
 
     async def close(self) -> None:
         """After a write that is under way."""
-        await asyncio.to_thread(self._close)
+        await self._thread.close(self._file.close)
 
     def _append(self, lines: list[bytes]) -> None:
-        with self._lock:
-            try:
-                self._file.append(lines)
-            except OSError as error:
-                self._file.close()
-                raise SinkAwayError(_told(error, str(self._file.path))) from error
-
-    def _close(self) -> None:
-        with self._lock:
+        try:
+            self._file.append(lines)
+        except OSError as error:
             self._file.close()
+            raise SinkAwayError(_told(error, str(self._file.path))) from error
 
 
 def _told(error: OSError, path: str) -> str:

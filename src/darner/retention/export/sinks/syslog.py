@@ -9,11 +9,11 @@ import errno
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from darner.net.tls import client_context
 from darner.retention.export.config import SinkConfig
 from darner.retention.export.ports import Limits, RefusedError, SinkAwayError
 from darner.retention.export.sinks.stream import Deadline, send_confirmed, send_sent
+from darner.retention.export.sinks.thread import OneThread
 from darner.retention.export.values import Document
 
 # 32473 is the number that RFC 5612 gives away for whom has none.
@@ -44,7 +45,7 @@ class SyslogSink:
         self._parts = urlsplit(config.url)
         self._tls = _tls_context(config) if self._parts.scheme == "tls" else None
         self._host = _word(config.host or socket.gethostname())
-        self._lock = threading.Lock()
+        self._thread = OneThread(config.name)
         self._sock: socket.socket | None = None
         self._deadline = Deadline(0.0)
 
@@ -56,7 +57,7 @@ class SyslogSink:
     async def deliver(self, batch: Sequence[Document]) -> None:
         """Send a batch."""
         try:
-            await asyncio.to_thread(self._send, batch)
+            await self._thread.run(partial(self._send, batch))
         except asyncio.CancelledError:
             self._interrupt()
             raise
@@ -64,29 +65,29 @@ class SyslogSink:
     async def close(self) -> None:
         """End a delivery that is under way."""
         self._interrupt()
+        await self._thread.close()
 
     def _send(self, batch: Sequence[Document]) -> None:
         messages = [message_of(one, facility=self._config.facility, host=self._host) for one in batch]
-        with self._lock:
-            deadline = self._deadline = Deadline(self._config.timeout_s)
-            try:
-                self._sock, streams = self._connected(deadline)
-                if streams:
-                    framed = b"".join(b"%d %s" % (len(one), one) for one in messages)
-                    send = send_confirmed if self._config.confirm == "close" else send_sent
-                    send(self._sock, framed, self._where, deadline)
-                else:
-                    self._send_datagrams(self._sock, batch, messages, deadline)
-            except NetError as error:
-                raise SinkAwayError(f"{error.message}.") from error
-            except DarnerError as error:
-                raise error if isinstance(error, SinkAwayError | RefusedError) else SinkAwayError(error.message) from error
-            except OSError as error:
-                raise SinkAwayError(f"{net_error(error, self._where).message}.") from error
-            finally:
-                if self._sock is not None:
-                    self._sock.close()
-                self._sock = None
+        deadline = self._deadline = Deadline(self._config.timeout_s)
+        try:
+            self._sock, streams = self._connected(deadline)
+            if streams:
+                framed = b"".join(b"%d %s" % (len(one), one) for one in messages)
+                send = send_confirmed if self._config.confirm == "close" else send_sent
+                send(self._sock, framed, self._where, deadline)
+            else:
+                self._send_datagrams(self._sock, batch, messages, deadline)
+        except NetError as error:
+            raise SinkAwayError(f"{error.message}.") from error
+        except DarnerError as error:
+            raise error if isinstance(error, SinkAwayError | RefusedError) else SinkAwayError(error.message) from error
+        except OSError as error:
+            raise SinkAwayError(f"{net_error(error, self._where).message}.") from error
+        finally:
+            if self._sock is not None:
+                self._sock.close()
+            self._sock = None
 
     @property
     def _where(self) -> str:
