@@ -135,8 +135,11 @@ def _undo_of(rule: Rule) -> Age:
 
 def _leaves(rule: Rule, tier: Tier) -> Age | None:
     """The age at which jobs leave a tier. One that the rule does not name ends with the last before it."""
-    before = [stay for stay in rule.stays if stay.tier <= tier]
-    return before[-1].until
+    until = rule.stays[0].until
+    for stay in rule.stays:
+        if stay.tier <= tier:
+            until = stay.until
+    return until
 
 
 def verdict(job: JobFacts, order: Order) -> Verdict:
@@ -148,13 +151,14 @@ def verdict(job: JobFacts, order: Order) -> Verdict:
     if stays or rule is None or job.finished_at is None:
         forgotten = job.base_at if tier == Tier.DELETED else None
         return Verdict(rule=name, tier=tier, reason=stays, forgotten_at=forgotten)
+    moves_at = _moves_at(job, rule, job.finished_at)
     if tier == Tier.DELETED:
-        return _hidden(job, rule, job.finished_at + FLOOR_MS)
+        undo = _undo_of(rule)
+        reason = f"It was deleted; it can be restored for {undo.text} after that."
+        return Verdict(rule=name, tier=tier, moves_at=moves_at, forgotten_at=job.base_at or 0, reason=reason)
     floor = job.finished_at + FLOOR_MS
     base = job.finished_at if rule.basis == Basis.FINISHED else job.created_at
-    leaves = _leaves(rule, tier)
     forgotten = None if rule.ends is None else max(base + rule.ends.ms, floor)
-    moves_at = None if leaves is None else max(base + leaves.ms, floor)
     return Verdict(
         rule=name,
         tier=tier,
@@ -163,6 +167,26 @@ def verdict(job: JobFacts, order: Order) -> Verdict:
         forgotten_at=forgotten,
         reason=_story(rule, base, floor),
     )
+
+
+def leaving(job: JobFacts, order: Order) -> tuple[str, int | None]:
+    """What a sweep asks about each of very many jobs: the `rule` and the `moves_at` of its verdict, without the words."""
+    rule = rule_for(job, order.policy)
+    if rule is None:
+        return "", None
+    if job.finished_at is None or _why_it_stays(job, rule, order):
+        return rule.name, None
+    return rule.name, _moves_at(job, rule, job.finished_at)
+
+
+def _moves_at(job: JobFacts, rule: Rule, finished_at: int) -> int | None:
+    """When an ended job leaves its tier, if nothing but its rule decides."""
+    floor = finished_at + FLOOR_MS
+    if job.tier == Tier.DELETED:
+        return max((job.base_at or 0) + _undo_of(rule).ms, floor)
+    leaves = _leaves(rule, Tier(job.tier))
+    base = finished_at if rule.basis == Basis.FINISHED else job.created_at
+    return None if leaves is None else max(base + leaves.ms, floor)
 
 
 def _why_it_stays(job: JobFacts, rule: Rule | None, order: Order) -> str:
@@ -185,13 +209,6 @@ def _next_tier(rule: Rule, tier: Tier) -> Tier | None:
     return following[0] if following else Tier.DELETED if rule.undo else None
 
 
-def _hidden(job: JobFacts, rule: Rule, floor: int) -> Verdict:
-    since, undo = job.base_at or 0, _undo_of(rule)
-    reason = f"It was deleted; it can be restored for {undo.text} after that."
-    gone_at = max(since + undo.ms, floor)
-    return Verdict(rule=rule.name, tier=Tier.DELETED, moves_at=gone_at, forgotten_at=since, reason=reason)
-
-
 def _story(rule: Rule, base: int, floor: int) -> str:
     counted = "its end" if rule.basis == Basis.FINISHED else "its creation"
     ends = rule.ends
@@ -203,16 +220,28 @@ def _story(rule: Rule, base: int, floor: int) -> str:
 
 def rule_for(job: JobFacts, policy: Policy) -> Rule | None:
     """The first rule that fits."""
-    return next((rule for rule in policy.rules if fits(job, rule.match)), None)
+    for rule in policy.rules:  # a generator would take longer than most matches
+        if fits(job, rule.match):
+            return rule
+    return None
 
 
 def fits(job: JobFacts, match: Match) -> bool:
     """Whether every field of a match that is not empty names the job's value."""
-    wanted = (match.types, match.states, match.owners, match.tags, match.applications, match.importance)
-    facts = (job.type, job.state, job.owner, job.tag, job.application, Importance(job.importance).word)
-    plain = all(not words or fact in words for words, fact in zip(wanted, facts, strict=True))
-    if not plain or (match.clusters and not set(match.clusters) & set(job.clusters)):
+    if (
+        (match.types and job.type not in match.types)
+        or (match.states and job.state not in match.states)
+        or (match.owners and job.owner not in match.owners)
+        or (match.tags and job.tag not in match.tags)
+        or (match.applications and job.application not in match.applications)
+        or (match.importance and Importance(job.importance).word not in match.importance)
+        or (match.clusters and not set(match.clusters) & set(job.clusters))
+    ):
         return False
+    return not match.labels or _has_labels(job, match)
+
+
+def _has_labels(job: JobFacts, match: Match) -> bool:
     labels: dict[str, set[str]] = {}
     for key, value in match.labels:
         labels.setdefault(key, set()).add(value)
@@ -234,11 +263,15 @@ def scheme_of(order: Order) -> str:
 
 def class_of(job: JobFacts, order: Order) -> str:
     """The name of the class an ended job belongs to; empty: it is held by itself (class `HELD`, the same in every scheme)."""
+    return class_under(job, rule_for(job, order.policy), order)
+
+
+def class_under(job: JobFacts, rule: Rule | None, order: Order) -> str:
+    """`class_of`, for who knows the job's rule already."""
     if job.held:
         return ""
-    if any(fits(job, one.match) for one in order.selectors):
+    if order.selectors and any(fits(job, one.match) for one in order.selectors):
         return HELD_BY_SELECTOR
-    rule = rule_for(job, order.policy)
     return rule.name if rule else NO_RULE
 
 

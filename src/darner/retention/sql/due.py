@@ -1,10 +1,13 @@
 """Which jobs a move may take now: the one predicate for previews, dry runs, and the moves themselves."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, exists, literal, or_, select
 
 from darner.core.job import END_STATES, Tier
+from darner.db import Statement, given
 from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
 from darner.retention.policy import FLOOR_MS, Basis
@@ -12,6 +15,8 @@ from darner.retention.rules import Move
 from darner.retention.sql.facts import FACTS
 from darner.retention.values import Cursor
 
+# A number, or the parameter of a statement that is built once.
+Number = int | ColumnElement[int]
 ORDER_BY = (job.c.base_at, job.c.id)
 job_class = job.c["class"]
 
@@ -37,14 +42,13 @@ def acknowledged(sink: str) -> ColumnElement[bool]:
     return exists(select(export_outbox.c.id).where(*row))
 
 
-def ripe_where(move: Move, member: ColumnElement[bool], now_ms: int) -> ColumnElement[bool]:
+def ripe_where(move: Move, member: ColumnElement[bool], now_ms: Number) -> ColumnElement[bool]:
     """`due_where` but for the sink."""
-    ripe = now_ms - move.age.ms
     counts_from_end = move.rule.basis == Basis.FINISHED and move.start != Tier.DELETED
     terms: list[ColumnElement[bool]] = [
         member,
         job.c.tier == int(move.start),
-        job.c.base_at <= (min(ripe, now_ms - FLOOR_MS) if counts_from_end else ripe),
+        job.c.base_at <= now_ms - (max(move.age.ms, FLOOR_MS) if counts_from_end else move.age.ms),
         job.c.state.in_(sorted(END_STATES)),
         job.c.held == 0,
         job.c.finished_at <= now_ms - FLOOR_MS,
@@ -54,12 +58,28 @@ def ripe_where(move: Move, member: ColumnElement[bool], now_ms: int) -> ColumnEl
     return and_(*terms)
 
 
+def due_rows(conn: Connection, move: Move, class_id: int, now_ms: int, *, after: Cursor, limit: int) -> Sequence[Any]:
+    """`due_statement`, run: FACTS and `may_leave`."""
+    return _due(move).run(conn, class_id=class_id, now_ms=now_ms, limit=limit, **places(after)).all()
+
+
 def due_statement(move: Move, class_id: int, now_ms: int, *, after: Cursor, limit: int) -> Select[Any]:
     """The next jobs that are ripe for a move, oldest first; locked on servers. `may_leave` 0: the sink does not have it yet.
 
     That is a column, not a condition, so that one statement never looks at more than `limit` jobs while a sink is away.
     """
-    where = and_(ripe_where(move, job_class == class_id, now_ms), beyond(after))
+    return _ripe(move, job_class == class_id, now_ms, beyond(after), limit)
+
+
+@lru_cache(maxsize=256)
+def _due(move: Move) -> Statement:
+    """The same for any class, moment, place and limit."""
+    member = job_class == given("class_id", Integer)
+    return Statement(lambda _: _ripe(move, member, given("now_ms"), beyond_given(), given("limit", Integer)))
+
+
+def _ripe(move: Move, member: ColumnElement[bool], now_ms: Number, following: ColumnElement[bool], limit: Number) -> Select[Any]:
+    where = and_(ripe_where(move, member, now_ms), following)
     may_leave = case((acknowledged(move.rule.export), 1), else_=0) if is_gated(move) else literal(1)
     found = select(*FACTS, may_leave.label("may_leave")).where(where).order_by(*ORDER_BY).limit(limit)
     return found.with_for_update(skip_locked=True)
@@ -67,6 +87,18 @@ def due_statement(move: Move, class_id: int, now_ms: int, *, after: Cursor, limi
 
 def beyond(after: Cursor) -> ColumnElement[bool]:
     """A keyset: strictly after (base_at, id). The first term lets every planner use the index."""
-    later = or_(job.c.base_at > after.base_at, job.c.id > after.id)
-    start = job.c.base_at >= max(1, after.base_at)
-    return start & later
+    return _following(**places(after))
+
+
+def beyond_given() -> ColumnElement[bool]:
+    """`beyond`, for a `Statement`; `places` are its values."""
+    return _following(after_at=given("after_at"), after_id=given("after_id"), from_at=given("from_at"))
+
+
+def places(after: Cursor) -> dict[str, int]:
+    """The values of `beyond_given`."""
+    return {"after_at": after.base_at, "after_id": after.id, "from_at": max(1, after.base_at)}
+
+
+def _following(*, after_at: Number, after_id: Number, from_at: Number) -> ColumnElement[bool]:
+    return (job.c.base_at >= from_at) & or_(job.c.base_at > after_at, job.c.id > after_id)

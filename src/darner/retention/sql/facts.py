@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
+from darner.db import Keys, Statement, among_keys
 from darner.db.tables.jobs import job, job_cluster
 from darner.retention.rules import Order
 
+# The fields of `JobRow`, but for its clusters.
 FACTS = (
     job.c.id,
     job.c.type,
@@ -29,9 +30,14 @@ FACTS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
-    """A job's facts (`rules.JobFacts`), its class and how many parts it has."""
+_LABELS = [column.name for column in FACTS].index("labels")
+_CLUSTERS = Statement(
+    lambda dialect: select(job_cluster.c.job_id, job_cluster.c.cluster_id).where(among_keys(dialect, job_cluster.c.job_id))
+)
+
+
+class JobRow(NamedTuple):
+    """A job's facts (`rules.JobFacts`), its class and how many parts it has. A tuple: a sweep makes very many."""
 
     id: int
     type: str
@@ -41,7 +47,6 @@ class JobRow:
     application: str
     labels: Mapping[str, str]
     importance: int
-    clusters: tuple[int, ...]
     created_at: int
     finished_at: int | None
     base_at: int | None
@@ -49,19 +54,18 @@ class JobRow:
     tier: int
     part_count: int
     class_id: int
+    clusters: tuple[int, ...] = ()
 
 
 def facts_of(conn: Connection, rows: Sequence[Any], order: Order) -> list[JobRow]:
-    """The facts of rows that were selected with FACTS, and maybe more. Clusters are read only if the order asks for them."""
-    clusters = _clusters(conn, [row.id for row in rows]) if rows and _asks_for_clusters(order) else {}
-    return [_fact(row, clusters) for row in rows]
+    """The facts of rows that were selected with FACTS first. Clusters are read only if the order asks for them."""
+    clusters = _clusters(conn, [row[0] for row in rows]) if rows and _asks_for_clusters(order) else {}
+    return [_fact(tuple(row), clusters.get(row[0], ())) for row in rows]
 
 
-def _fact(row: Row[Any], clusters: Mapping[int, tuple[int, ...]]) -> JobRow:
-    values = dict(row._mapping)  # noqa: SLF001  (SQLAlchemy's public name for it)
-    values.pop("may_leave", None)
-    values["labels"] = json.loads(values["labels"]) if values["labels"] else {}
-    return JobRow(**values, clusters=clusters.get(row.id, ()))
+def _fact(row: tuple[Any, ...], clusters: tuple[int, ...]) -> JobRow:
+    labels = json.loads(row[_LABELS]) if row[_LABELS] else {}
+    return JobRow._make((*row[:_LABELS], labels, *row[_LABELS + 1 : len(FACTS)], clusters))
 
 
 def _asks_for_clusters(order: Order) -> bool:
@@ -71,7 +75,6 @@ def _asks_for_clusters(order: Order) -> bool:
 
 def _clusters(conn: Connection, ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     found: dict[int, tuple[int, ...]] = {}
-    wanted = select(job_cluster.c.job_id, job_cluster.c.cluster_id).where(job_cluster.c.job_id.in_(ids))
-    for job_id, cluster_id in conn.execute(wanted):
+    for job_id, cluster_id in _CLUSTERS.run(conn, Keys(ids)):
         found[job_id] = (*found.get(job_id, ()), cluster_id)
     return found

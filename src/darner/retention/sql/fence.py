@@ -6,10 +6,11 @@ batch or after it, and a batch that comes after it sees it.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, String, func, select, update
 
-from darner.db import Lease, LeaseLostError
+from darner.db import Lease, LeaseLostError, Statement, given
 from darner.db.clock import now_ms
 from darner.db.tables.retention import lease, retention_mark, retention_policy, retention_run
 
@@ -35,28 +36,25 @@ def hold_sweeps(conn: Connection) -> None:
 
 def pass_fence(conn: Connection, held: Lease, run_id: int, *, ttl_ms: int) -> Seen:
     """What the database says now, the lease renewed if a third of it is over. LeaseLostError if it is not ours any more."""
-    ours = (lease.c.name == held.name) & (lease.c.holder == held.holder) & (lease.c.epoch == held.epoch)
-    until = conn.execute(select(lease.c.until).where(ours).with_for_update()).scalar_one_or_none()
-    seen = look(conn, run_id)
-    if until is None or until <= seen.now_ms:
+    this: dict[str, Any] = {"name": held.name, "holder": held.holder, "epoch": held.epoch}
+    # Servers look only when they have the lock, or they could see what was before it. SQLite's writer has it from the beginning.
+    if conn.dialect.name != "sqlite":
+        _LOCK.run(conn, **this).all()
+    row = _FENCE.run(conn, run_id=run_id, **this).one()
+    seen = _seen(row)
+    if row.until is None or row.until <= seen.now_ms:
         raise LeaseLostError
-    if until - seen.now_ms < ttl_ms * _RENEWED_BELOW:
-        conn.execute(update(lease).where(ours).values(until=seen.now_ms + ttl_ms))
+    if row.until - seen.now_ms < ttl_ms * _RENEWED_BELOW:
+        _RENEW.run(conn, **this, renewed=seen.now_ms + ttl_ms)
     return seen
 
 
 def look(conn: Connection, run_id: int = 0) -> Seen:
     """What a sweep depends on, in one statement."""
-    marks = {name: select(retention_mark.c.body).where(retention_mark.c.name == name) for name in ("holds", "paused")}
-    row = conn.execute(
-        select(
-            now_ms(conn.dialect.name).label("now_ms"),
-            select(func.max(retention_policy.c.version)).scalar_subquery().label("version"),
-            marks["holds"].scalar_subquery().label("holds"),
-            marks["paused"].scalar_subquery().label("paused"),
-            select(retention_run.c.cancel_asked).where(retention_run.c.id == run_id).scalar_subquery().label("cancelled"),
-        )
-    ).one()
+    return _seen(_LOOK.run(conn, run_id=run_id).one())
+
+
+def _seen(row: Any) -> Seen:  # noqa: ANN401  (a row)
     return Seen(
         now_ms=int(row.now_ms),
         policy_version=int(row.version or 0),
@@ -64,3 +62,27 @@ def look(conn: Connection, run_id: int = 0) -> Seen:
         paused=bool(json.loads(row.paused).get("paused")) if row.paused else False,
         cancelled=bool(row.cancelled),
     )
+
+
+def _ours() -> ColumnElement[bool]:
+    is_holder = lease.c.holder == given("holder", String)
+    return (lease.c.name == given("name", String)) & is_holder & (lease.c.epoch == given("epoch"))
+
+
+def _looking(dialect: str) -> Select[Any]:
+    marks = {name: select(retention_mark.c.body).where(retention_mark.c.name == name) for name in ("holds", "paused")}
+    return select(
+        now_ms(dialect).label("now_ms"),
+        select(func.max(retention_policy.c.version)).scalar_subquery().label("version"),
+        marks["holds"].scalar_subquery().label("holds"),
+        marks["paused"].scalar_subquery().label("paused"),
+        select(retention_run.c.cancel_asked).where(retention_run.c.id == given("run_id")).scalar_subquery().label("cancelled"),
+    )
+
+
+_LOOK = Statement(_looking)
+_FENCE = Statement(
+    lambda dialect: _looking(dialect).add_columns(select(lease.c.until).where(_ours()).scalar_subquery().label("until"))
+)
+_LOCK = Statement(lambda _: select(lease.c.epoch).where(_ours()).with_for_update())
+_RENEW = Statement(lambda _: update(lease).where(_ours()).values({lease.c.until: given("renewed")}))

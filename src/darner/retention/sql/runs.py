@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Insert, Row, Update, and_, case, delete, func, insert, literal, select, update
 
-from darner.db import bounded_delete, db_now_ms
+from darner.db import Statement, bounded_delete, db_now_ms, given
 from darner.db.tables.retention import lease, retention_batch, retention_run
 from darner.retention.sql.fence import LEASE
 from darner.retention.sql.marks import mark
@@ -16,6 +16,7 @@ _ERROR_LIMIT = 1024
 _STRETCH = 500
 _INTERRUPTED = "It was interrupted; what it had moved by then stays moved."
 _COUNTERS = ("classified", "examined", "folded", "archived", "hidden", "removed")
+_COUNTED = (*_COUNTERS, "bytes")
 # Who asked for a sweep by the clock.
 SCHEDULE = "schedule"
 
@@ -39,14 +40,27 @@ def fail_interrupted(conn: Connection, *, epoch: int, now_ms: int) -> int:
 
 def count_run(conn: Connection, run_id: int, **more: int) -> None:
     """Add to a run's counters (`classified`, `examined`, `folded`, …), in the transaction that did the work."""
-    values = {name: retention_run.c[name] + count for name, count in more.items() if count}
-    if values:
-        conn.execute(update(retention_run).where(retention_run.c.id == run_id).values(**values))
+    if run_id and any(more.values()):
+        _COUNT.run(conn, run_id=run_id, **{f"more_{name}": more.get(name, 0) for name in _COUNTED})
 
 
 def audit(conn: Connection, values: dict[str, Any]) -> None:
-    """The row of one batch."""
-    conn.execute(insert(retention_batch).values(**values))
+    """The row of one batch: all columns but its id."""
+    _AUDIT.run(conn, **{f"of_{name}": value for name, value in values.items()})
+
+
+def _count(_dialect: str) -> Update:
+    values = {name: retention_run.c[name] + given(f"more_{name}") for name in _COUNTED}
+    return update(retention_run).where(retention_run.c.id == given("run_id")).values(**values)
+
+
+def _audit_row(_dialect: str) -> Insert:
+    columns = [column for column in retention_batch.columns if column.name != "id"]
+    # `of_` before the name: a parameter with the name of a column would be taken for that column.
+    return insert(retention_batch).inline().values({column.name: given(f"of_{column.name}", column.type) for column in columns})
+
+
+_COUNT, _AUDIT = Statement(_count), Statement(_audit_row)
 
 
 def end_run(conn: Connection, run_id: int, state: RunState, *, error: str = "", report: dict[str, Any] | None = None) -> None:
@@ -101,7 +115,7 @@ def batches(conn: Connection, run_id: int, *, after: int, limit: int) -> list[Au
     """The batches of a run with greater ids than `after`, in the order in which they happened."""
     of_run = (retention_batch.c.run_id == run_id, retention_batch.c.id > after)
     statement = select(retention_batch).where(*of_run).order_by(retention_batch.c.id).limit(limit)
-    return [_audit(row) for row in conn.execute(statement)]
+    return [_told_batch(row) for row in conn.execute(statement)]
 
 
 def moved_by_rule(conn: Connection, run_id: int) -> list[dict[str, Any]]:
@@ -186,7 +200,7 @@ def lease_holder(conn: Connection, name: str) -> dict[str, Any] | None:
     return None if row is None else {"holder": row.holder, "epoch": row.epoch, "until": row.until}
 
 
-def _audit(row: Row[Any]) -> Audit:
+def _told_batch(row: Row[Any]) -> Audit:
     return Audit(**row._mapping)  # noqa: SLF001  (SQLAlchemy's public name for it)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, update
 
 from darner.core.job import Tier
-from darner.db import among
+from darner.db import Keys, Statement, among_keys
 from darner.db.tables.jobs import job
-from darner.retention.rules import UNCLASSIFIED, Move, verdict
+from darner.retention.rules import UNCLASSIFIED, Move, leaving
 from darner.retention.sql import groups
-from darner.retention.sql.due import due_statement, job_class
+from darner.retention.sql.due import due_rows, is_gated, job_class
 from darner.retention.sql.facts import JobRow, facts_of
 from darner.retention.sweep.work import SweepContext
 from darner.retention.values import Batch, Cursor
@@ -19,6 +19,7 @@ from darner.retention.values import Batch, Cursor
 _PARTS_PER_BATCH = 5_000
 # Moves the jobs (ids, now in unix ms) with all that is theirs; the bytes that this freed.
 Act = Callable[[Connection, Sequence[int], int], int]
+_ANEW = Statement(lambda dialect: update(job).where(among_keys(dialect, job.c.id)).values({job_class: UNCLASSIFIED}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +53,20 @@ def choose(conn: Connection, sweep: SweepContext, *, move: Move, class_id: int, 
 
     Those that changed since they were sorted go back to be sorted anew. `now_ms` is what the fence gave in this transaction.
     """
-    rows = conn.execute(due_statement(move, class_id, now_ms, after=after, limit=limit)).all()
+    rows = due_rows(conn, move, class_id, now_ms, after=after, limit=limit)
     if not rows:
         return Chosen()
-    gated = {row.id for row in rows if not row.may_leave}
+    gated = {row.id for row in rows if not row.may_leave} if is_gated(move) else set()
     taken = list(_light(facts_of(conn, rows, sweep.order)))
-    judged = [(row, verdict(row, sweep.order)) for row in taken]
-    going = [row for row, told in judged if told.rule == move.rule.name and told.due(now_ms) and row.id not in gated]
+    going, strays = [], []
+    for row in taken:
+        rule, moves_at = leaving(row, sweep.order)
+        if rule != move.rule.name:
+            strays.append(row.id)
+        elif moves_at is not None and moves_at <= now_ms and row.id not in gated:
+            going.append(row)
     last = _last_kept(conn, move, going)
-    _sort_anew(conn, [row.id for row, told in judged if told.rule != move.rule.name or row.id in last])
+    _sort_anew(conn, [*strays, *last])
     cursor = Cursor(base_at=taken[-1].base_at or 0, id=taken[-1].id)
     return Chosen(going=[row for row in going if row.id not in last], examined=len(taken), cursor=cursor)
 
@@ -75,7 +81,7 @@ def _last_kept(conn: Connection, move: Move, rows: Sequence[JobRow]) -> set[int]
 
 def _sort_anew(conn: Connection, ids: Sequence[int]) -> None:
     if ids:
-        conn.execute(update(job).where(among(conn, job.c.id, ids)).values({job_class: UNCLASSIFIED}))
+        _ANEW.run(conn, Keys(ids))
 
 
 def _light(rows: Sequence[JobRow]) -> Iterator[JobRow]:

@@ -1,7 +1,5 @@
 """The work that forgets the room's own old records: runs and their batches, growth samples, previews."""
 
-import time
-
 from sqlalchemy import Connection
 
 from darner.db import bounded_delete
@@ -9,6 +7,7 @@ from darner.db.tables.growth import growth_sample
 from darner.db.tables.retention import retention_preview
 from darner.retention.policy import DAY_MS
 from darner.retention.sql.runs import forget_runs
+from darner.retention.sweep.hold import Hold
 from darner.retention.sweep.work import Done, SweepContext
 
 PREVIEWS_MS = 7 * DAY_MS
@@ -22,11 +21,10 @@ class BooksWork:
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:
         """Forget at most `limit` of each."""
-        began = time.monotonic()
+        hold = Hold()
 
         def forget(conn: Connection) -> int:
-            nonlocal began
-            began = time.monotonic()
+            hold.begins()
             now_ms, ages = sweep.fence(conn), sweep.order.policy.bookkeeping
             samples, previews = growth_sample.c, retention_preview.c
             old_samples = bounded_delete(
@@ -37,5 +35,5 @@ class BooksWork:
             )
             return forget_runs(conn, before_ms=now_ms - ages.runs.ms, limit=limit) + old_samples + old_previews
 
-        gone = await sweep.db.write(forget, durable=False)
-        return Done(examined=gone, changed=gone, more=gone > 0, held_s=time.monotonic() - began)
+        gone = await sweep.db.write(forget, durable=False, committed=hold.ends)
+        return Done(examined=gone, changed=gone, more=gone > 0, held_s=hold.held_s)

@@ -1,6 +1,5 @@
 """The work that sorts ended jobs into the classes of an order."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
@@ -14,6 +13,7 @@ from darner.retention.sql.classify import Sorting, classify_batch, ended_stateme
 from darner.retention.sql.facts import JobRow
 from darner.retention.sql.probe import Place, oldest
 from darner.retention.sweep.careful import Careful
+from darner.retention.sweep.hold import Hold
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
@@ -48,7 +48,7 @@ class ClassifyWork:
         return int(row.id)
 
     async def _sort_some(self, sweep: SweepContext, limit: int) -> Done:
-        asked = began = time.monotonic()
+        hold = Hold()
         sorting = Sorting(
             order=sweep.order,
             ids=sweep.classes,
@@ -59,19 +59,17 @@ class ClassifyWork:
         )
 
         def step(conn: Connection) -> Batch:
-            nonlocal began
-            began = time.monotonic()
+            hold.begins()
             now_ms = sweep.fence(conn)
             done = classify_batch(conn, sorting, after=self._cursor, limit=limit, now_ms=now_ms)
             sweep.count(conn, classified=done.changed, examined=done.examined)
             return done
 
-        done = await sweep.db.write(step, durable=False)
-        held_s = time.monotonic() - began
+        done = await sweep.db.write(step, durable=False, committed=hold.ends)
         if done.cursor is None:
-            return Done(held_s=held_s)
+            return Done(held_s=hold.held_s)
         self._cursor = done.cursor
-        return Done(examined=done.examined, changed=done.changed, more=True, held_s=held_s, waited_s=began - asked)
+        return Done(examined=done.examined, changed=done.changed, more=True, held_s=hold.held_s, waited_s=hold.waited_s)
 
 
 def classify_works(stale: Sequence[int], there: Mapping[Place, int], parts: RetentionParts) -> list[ClassifyWork]:

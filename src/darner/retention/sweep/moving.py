@@ -1,6 +1,5 @@
 """Works that move jobs from tier to tier, or out."""
 
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from darner.retention.sql.probe import Place
 from darner.retention.sql.step import Act, action_of, move_batch
 from darner.retention.sweep.careful import Careful
 from darner.retention.sweep.errors import SweepEndedError
+from darner.retention.sweep.hold import Hold
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Batch, Cursor
 
@@ -63,20 +63,23 @@ class MoveWork:
         return int(row.id)
 
     async def _move_some(self, sweep: SweepContext, class_id: int, limit: int) -> Done:
-        asked = began = time.monotonic()
+        hold = Hold()
 
         def step(conn: Connection) -> Batch:
-            nonlocal began
-            began = time.monotonic()
+            hold.begins()
             return move_batch(conn, sweep, move=self._move, class_id=class_id, act=self._act, after=self._cursor, limit=limit)
 
-        done = await sweep.db.write(step, durable=False)
-        held_s = time.monotonic() - began
+        done = await sweep.db.write(step, durable=False, committed=hold.ends)
         if done.cursor is None:
-            return Done(examined=done.examined, held_s=held_s)
+            return Done(examined=done.examined, held_s=hold.held_s)
         self._cursor = done.cursor
         return Done(
-            examined=done.examined, changed=done.changed, bytes=done.bytes, more=True, held_s=held_s, waited_s=began - asked
+            examined=done.examined,
+            changed=done.changed,
+            bytes=done.bytes,
+            more=True,
+            held_s=hold.held_s,
+            waited_s=hold.waited_s,
         )
 
 
