@@ -75,6 +75,16 @@ def make(db: Database, revision: str, policy: str) -> Released:
     return db.write_sync(lambda conn: _fill(conn, tables, POLICIES[policy]))
 
 
+def store(db: Database, policy: list[dict[str, Any]]) -> int:
+    """One more version of the policy, as the release stored it; its number."""
+
+    def put(conn: Connection) -> int:
+        row = {"body": json.dumps({"rules": policy}), "origin": "user", "created_at": db_now_ms(conn)}
+        return _Writer(conn, _reflected(conn, ("retention_policy",)))("retention_policy", **row)
+
+    return db.write_sync(put)
+
+
 def expiry(job: Mapping[str, Any], policy: list[dict[str, Any]]) -> int | None:
     """When the released code would have deleted a job (unix ms); None: never. Written down, not imported."""
     if job["state"] not in ENDED or job["finished_at"] is None or job["held"]:
