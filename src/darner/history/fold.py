@@ -8,10 +8,11 @@ from sqlalchemy import Connection, delete, select, update
 
 from darner.core.errors import NotFoundError
 from darner.core.job import Tier
+from darner.db import lean_binlog
 from darner.db.tables.jobs import job, job_event, job_fold, job_part, job_payload, job_secret
 from darner.history.codec import Codec
 from darner.history.redact import redact_text
-from darner.history.rows import FOLDED, REDACTED, blob_of, checked, insert_folds, read_records
+from darner.history.rows import FOLDED, REDACTED, blob_of, insert_folds, parsed, read_records
 
 _EMPTIED = (job_payload, job_secret, job_part, job_event)
 
@@ -25,6 +26,7 @@ def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
     folds = {record.id: codec.fold(str(record.job["type"]), blob_of(record)) for record in records}
     if not folds:
         return 0
+    lean_binlog(conn)
     insert_folds(conn, folds)
     for table in _EMPTIED:
         conn.execute(delete(table).where(table.c.job_id.in_(list(folds))))
@@ -39,7 +41,7 @@ def change_fold(conn: Connection, job_id: int, codec: Codec, **columns: Any) -> 
     if row is None:
         raise NotFoundError(f"job {job_id} is not folded")
     codec.learn(conn, {row.dict_id})
-    blob = checked(orjson.loads(codec.unfold(row.dict_id, bytes(row.body))))
+    blob = parsed(codec.unfold(row.dict_id, bytes(row.body)))
     for name, value in columns.items():
         blob["j"][name] = redact_text(value) if isinstance(value, str) else value
         if value == FOLDED[name]:

@@ -76,16 +76,41 @@ def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Re
 
 def read_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, dict[str, Any]]:
     """The blobs of the warm jobs among `ids`, unfolded: `{v, j: columns, a: args, r: result, p: parts, e: events}`."""
-    return {key: checked(orjson.loads(text)) for key, text in read_fold_texts(conn, ids, codec).items()}
+    return {key: parsed(text) for key, text in read_fold_texts(conn, ids, codec).items()}
 
 
-def read_fold_texts(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, bytes]:
-    """The same as JSON, for those who look for something in very many."""
+def readable_folds(conn: Connection, ids: Sequence[int], codec: Codec) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """The blobs that can be read, and what is wrong with the others."""
+    blobs: dict[int, dict[str, Any]] = {}
+    damaged: dict[int, str] = {}
+    for key, text in read_fold_texts(conn, ids, codec, damaged=damaged).items():
+        try:
+            blobs[key] = parsed(text)
+        except DarnerError as error:
+            damaged[key] = error.message
+    return blobs, damaged
+
+
+def read_fold_texts(
+    conn: Connection, ids: Sequence[int], codec: Codec, *, damaged: dict[int, str] | None = None
+) -> dict[int, bytes]:
+    """The same as JSON, for those who look for something in very many.
+
+    `damaged` takes what is wrong with those that cannot be read, by id; without it they are a DarnerError.
+    """
     if not ids:
         return {}
     rows = conn.execute(select(job_fold.c.job_id, job_fold.c.dict_id, job_fold.c.body).where(job_fold.c.job_id.in_(ids))).all()
     codec.learn(conn, {row[1] for row in rows})
-    return {int(key): codec.unfold(dict_id, bytes(body)) for key, dict_id, body in rows}
+    found = {}
+    for key, dict_id, body in rows:
+        try:
+            found[int(key)] = codec.unfold(dict_id, bytes(body))
+        except DarnerError as error:
+            if damaged is None:
+                raise
+            damaged[int(key)] = error.message
+    return found
 
 
 def is_folded(conn: Connection, job_id: int) -> bool:
@@ -180,6 +205,14 @@ def _by_job(conn: Connection, table: Table, columns: Iterable[Any], ids: Sequenc
     for row in conn.execute(statement):
         found.setdefault(int(row[0]), []).append(dict(zip(names, row[1:], strict=True)))
     return found
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """A blob as a document. DarnerError for one that is none, or of a version that this Darner does not read."""
+    try:
+        return checked(orjson.loads(text))
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        raise DarnerError("A folded job cannot be read: it is no record.") from error
 
 
 def checked(blob: dict[str, Any]) -> dict[str, Any]:

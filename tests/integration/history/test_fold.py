@@ -234,3 +234,30 @@ async def test_a_type_that_cannot_be_trained_does_not_stop_a_sweep(db: Database)
             run = await engine.find_run(run.id)
         assert (run.state, run.folded) == ("DONE", JOBS)
     assert len(db.read_sync(lambda conn: read_records(conn, range(1, JOBS + 1), Codec()))) == JOBS
+
+
+async def test_a_damaged_job_is_shown_as_what_is_left_of_it_and_hides_no_other(db: Database) -> None:
+    codec = Codec()
+    db.write_sync(lambda conn: fold_jobs(conn, range(JOBS - 9, JOBS + 1), codec))
+    damaged: dict[int, dict[str, Any]] = {
+        JOBS: {"dict_id": 99},
+        JOBS - 3: {"body": b"no frame"},
+        JOBS - 5: {"body": Codec().fold("x", b"[]").body},
+    }
+
+    def damage(conn: Connection) -> None:
+        for key, values in damaged.items():
+            conn.execute(update(job_fold).where(job_fold.c.job_id == key).values(values))
+
+    db.write_sync(damage)
+    history = SqlHistory(db, codec)
+    page = {found.id: found for found, _ in await history.page(JobQuery(limit=12))}
+    assert list(page) == list(range(JOBS, JOBS - 12, -1))
+    for key in damaged:
+        assert "Dictionary 99" in page[key].error or "cannot be read" in page[key].error
+        shown = await history.details(key)
+        assert (shown.job.error, shown.job.owner, shown.args) == (page[key].error, page[key].owner, {})
+        with pytest.raises(DarnerError):
+            await history.events(key)
+    assert all(page[key].summary for key in page if key not in damaged)
+    assert await history.page(JobQuery(text="registry", limit=5))

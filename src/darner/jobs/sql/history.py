@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
-from darner.core.errors import NotFoundError
+from darner.core.errors import DarnerError, NotFoundError
 from darner.core.job import Tier
 from darner.db import Database
 from darner.db.tables.jobs import job as job_table
@@ -170,8 +170,7 @@ def _details(conn: Connection, job_id: int, codec: Codec) -> Details | None:
         return None
     payload = conn.execute(select(job_payload.c.args, job_payload.c.result).where(job_payload.c.job_id == job_id)).one_or_none()
     if payload is None:
-        record = next(iter(read_records(conn, [job_id], codec)), None)
-        return None if record is None else details_of(record, Tier(row["tier"]))
+        return _folded_details(conn, row, codec)
     clusters = select(job_cluster.c.cluster_id).where(job_cluster.c.job_id == job_id).order_by(job_cluster.c.cluster_id)
     return Details(
         job=job_from(row),
@@ -179,3 +178,12 @@ def _details(conn: Connection, job_id: int, codec: Codec) -> Details | None:
         result=None if payload.result is None else orjson.loads(payload.result),
         cluster_ids=tuple(int(key) for key in conn.execute(clusters).scalars()),
     )
+
+
+def _folded_details(conn: Connection, row: RowMapping, codec: Codec) -> Details | None:
+    try:
+        record = next(iter(read_records(conn, [row["id"]], codec)), None)
+    except DarnerError as error:
+        # What is left of it is worth more than a failure: that it was, when, of whom, and what is wrong.
+        return Details(job=job_from({**row, "error": error.message}), args={}, result={}, cluster_ids=())
+    return None if record is None else details_of(record, Tier(row["tier"]))

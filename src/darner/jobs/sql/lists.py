@@ -15,7 +15,7 @@ from darner.db.tables.jobs import job as job_table
 from darner.db.tables.jobs import job_cluster, job_payload
 from darner.db.tables.retention import retention_class
 from darner.history.codec import Codec
-from darner.history.rows import checked, read_fold_texts, read_folds, whole_row
+from darner.history.rows import parsed, read_fold_texts, readable_folds, whole_row
 from darner.jobs.events import Job, JobPage, JobQuery
 from darner.jobs.sql.rows import JOB_COLUMNS, job_from
 
@@ -80,17 +80,20 @@ def page_statement(query: JobQuery, keyset: Keyset, *, classes: Sequence[int] = 
 
 
 def _completed(conn: Connection, rows: Sequence[Mapping[Any, Any]], codec: Codec) -> Iterator[Listed]:
-    """The rows with what is not in them: blobs of warm jobs, payloads of the others."""
-    blobs = read_folds(conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], codec)
-    plain = [row["id"] for row in rows if row["id"] not in blobs]
+    """The rows with what is not in them: blobs of warm jobs, payloads of the others.
+
+    A blob that cannot be read must not hide the other jobs of its page: its job says so in `error`.
+    """
+    blobs, damaged = readable_folds(conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], codec)
+    plain = [row["id"] for row in rows if row["id"] not in blobs and row["id"] not in damaged]
     wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(plain))
     args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if plain else {}
     for row in rows:
         blob = blobs.get(row["id"])
-        if blob is None:
-            yield job_from(row), args.get(row["id"], {})
-        else:
+        if blob is not None:
             yield job_from(whole_row(row, blob)), blob["a"]
+        else:
+            yield job_from({**row, "error": damaged.get(row["id"], row["error"])}), args.get(row["id"], {})
 
 
 class Search:
@@ -125,7 +128,8 @@ class Search:
         self.stopped_at = before
 
     def _fitting(self, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Mapping[Any, Any]]:
-        texts = read_fold_texts(self._conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], self._codec)
+        folded = [row["id"] for row in rows if row["tier"] != Tier.HOT]
+        texts = read_fold_texts(self._conn, folded, self._codec, damaged={})
         for row in rows:
             text = texts.get(row["id"])
             if text is None:
@@ -133,7 +137,7 @@ class Search:
                 if row["tier"] == Tier.HOT or self._says(row):
                     yield row
             # Most blobs do not hold it at all, so they need not be parsed.
-            elif self._holds(text) and self._says(whole_row(row, checked(orjson.loads(text)))):
+            elif self._holds(text) and self._says(whole_row(row, parsed(text))):
                 yield row
 
     def _holds(self, text: bytes) -> bool:
