@@ -48,8 +48,14 @@ def distrust(mark: Mapping[str, Any], boot: BootReading, database_ms: int, *, to
     return None
 
 
+def ran_evenly(mark: Mapping[str, Any], boot: BootReading) -> int:
+    """For how long (ms) sweeps have found the database's clock to run as evenly as this boot's; 0: this is the first of them."""
+    _, _, *first = mark.get("readings", {}).get(boot.boot_id, (0, 0))
+    return boot.ms - int(first[0]) if first else 0
+
+
 def marked(mark: Mapping[str, Any], boot: BootReading, database_ms: int) -> dict[str, Any]:
-    """What to remember of this sweep: one reading per machine and boot, the latest few."""
+    """What to remember of this sweep: one reading per machine and boot, the latest few; and its first reading of that boot."""
     readings = {key: value for key, value in mark.get("readings", {}).items() if key != boot.boot_id}
-    readings[boot.boot_id] = [boot.ms, database_ms]
+    readings[boot.boot_id] = [boot.ms, database_ms, boot.ms - ran_evenly(mark, boot)]
     return {"database_ms": database_ms, "readings": dict(list(readings.items())[-_KEPT:])}

@@ -18,6 +18,7 @@ from darner.retention.sql import holds, marks, runs
 from darner.retention.sql.classes import class_ids
 from darner.retention.sql.report import due_count, due_report
 from darner.retention.sql.restore import bring_back
+from darner.retention.sweep.errors import CLOCK, REFUSED, RESTORED
 from darner.retention.sweep.guarding import confirm, held_since
 from darner.retention.sweeper import LEASE, Ask, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import Audit, HoldRow, Run, RunState
@@ -58,9 +59,12 @@ class SweepDesk(PolicyDesk):
         return await self._run(ask)
 
     async def confirm_run(self, run_id: int, *, by: str) -> Run:
-        """Do what a held run would have removed. ConflictError when it is not held, or the policy has changed since."""
+        """Do what a held run would have removed; of one that was held for the clock: sweep, by the clock as it is now.
 
-        def look(conn: Connection) -> int:
+        ConflictError when it is not held, the policy has changed since, or the database was brought back from a backup.
+        """
+
+        def look(conn: Connection) -> tuple[int, bool]:
             found = runs.run(conn, run_id)
             if found is None:
                 raise NotFoundError(f"There is no run {run_id}.")
@@ -68,18 +72,22 @@ class SweepDesk(PolicyDesk):
                 raise ConflictError(f"Run {run_id} is not held back, it is {found.state}.")
             if found.policy_version != records.version_in_force(conn):
                 raise ConflictError(f"The policy has changed since run {run_id}; look at it again.")
-            return found.policy_version or 0
+            refused = (found.report or {}).get(REFUSED)
+            if refused == RESTORED:
+                raise ConflictError(f"{found.error} There is nothing to confirm in run {run_id}.")
+            return found.policy_version or 0, refused == CLOCK
 
-        version = await self._db.read(look)
+        version, by_clock = await self._db.read(look)
         _log.info("held run confirmed", run=run_id, by=by, version=version)
-        return await self._run(Ask(trigger=f"confirm {run_id}: {by}"[:32], by=by, yes=True, accept_clock=True, version=version))
+        trigger = f"confirm {run_id}: {by}"[:32]
+        return await self._run(Ask(trigger=trigger, by=by, yes=not by_clock, accept_clock=by_clock, version=version))
 
     async def _run(self, ask: Ask) -> Run:
         started = await self._start(ask)
         if started is None:
             raise ConflictError("Another manager is sweeping now; try again when it is done.")
         sweep, task = started
-        if ask.yes or ask.confirmed:
+        if (ask.yes or ask.confirmed) and not sweep.refused:
             await self._db.write(lambda conn: confirm(conn, sweep.policy_version, by=ask.by, now_ms=db_now_ms(conn)))
         await asyncio.wait({task}, timeout=_SHOWN_AFTER_S)
         return await self.find_run(sweep.run_id)

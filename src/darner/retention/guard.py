@@ -17,13 +17,17 @@ YOUNG_MS = DAY_MS
 CLOCK_SLACK_MS = 60_000
 # How long a finding holds before the jobs are counted again.
 COUNTED_AGAIN_MS = 3_600_000
+# After a start of the machine: an outage of at most so long is believed once the clock has run evenly for so long.
+OUTAGE_MS = 7 * DAY_MS
+EVEN_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What changed since the last removal. `changed_at`: when the version in force was made; `clock_ms`: how far the clock is off.
 
-    `unknown_clock`: the machine was started since, so the clock cannot be compared.
+    `unknown_clock`: the machine was started since, so the clock cannot be compared. `believed_at` (unix ms): when it will be
+    nevertheless, if it runs evenly until then; None: a person must look at it.
     """
 
     policy: bool
@@ -31,6 +35,7 @@ class Change:
     confirmed: bool
     clock_ms: int = 0
     unknown_clock: bool = False
+    believed_at: int | None = None
 
     @property
     def clock(self) -> bool:
@@ -45,12 +50,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Why removal is held back. `again_at` (unix ms): when it is looked at again by itself."""
+    """Why removal is held back. `again_at` (unix ms): when it is looked at again by itself; `passes`: and will be let go on."""
 
     reason: str
     rows: int
     share: float
     again_at: int
+    passes: bool = False
 
 
 def decide(change: Change, *, due_anew: int, table_rows: int, now_ms: int) -> Finding | None:
@@ -61,6 +67,9 @@ def decide(change: Change, *, due_anew: int, table_rows: int, now_ms: int) -> Fi
     cause = _cause(change)
     what = f"{due_anew} jobs ({share:.0%} of all) fall due because {cause}"
     again_at = now_ms + COUNTED_AGAIN_MS
+    if share > MOST_SHARE and change.believed_at is not None and not (change.policy and not change.confirmed):
+        said = f"{what}. They are taken for an outage if the clock runs evenly for an hour."
+        return Finding(reason=said, rows=due_anew, share=share, again_at=change.believed_at, passes=True)
     if share > MOST_SHARE:
         return Finding(reason=f"{what}; that is more than {MOST_SHARE:.0%}.", rows=due_anew, share=share, again_at=again_at)
     young = change.policy and not change.confirmed and now_ms - change.changed_at < YOUNG_MS
@@ -68,6 +77,16 @@ def decide(change: Change, *, due_anew: int, table_rows: int, now_ms: int) -> Fi
         return None
     said = f"{what}, less than 24h ago and without a preview's token."
     return Finding(reason=said, rows=due_anew, share=share, again_at=min(again_at, change.changed_at + YOUNG_MS))
+
+
+def believed_at(*, now_ms: int, last_ms: int, even_ms: int) -> int | None:
+    """When a clock that cannot be compared is believed; not later than now: it is; None: never.
+
+    `last_ms`: the database's clock when jobs were removed last; `even_ms`: for how long it has run evenly since the start.
+    While a machine was off over a weekend nothing fell due that did not merely get old. A clock that is wrong at the start looks
+    the same, but it is soon set right, which is a jump, or it is off by more than a week.
+    """
+    return now_ms + max(0, EVEN_MS - even_ms) if now_ms - last_ms <= OUTAGE_MS else None
 
 
 def _cause(change: Change) -> str:

@@ -32,7 +32,7 @@ from darner.retention.sweep.begin import Ask, Beginner
 from darner.retention.sweep.books import BooksWork
 from darner.retention.sweep.classing import Loose, classify_works, look, new_jobs_work
 from darner.retention.sweep.context import Sweep
-from darner.retention.sweep.errors import ClockJumpedError, SweepEndedError, SweepRefusedError
+from darner.retention.sweep.errors import CLOCK, REFUSED, ClockJumpedError, SweepEndedError, SweepRefusedError
 from darner.retention.sweep.guarding import held_back
 from darner.retention.sweep.moving import MovesWork
 from darner.retention.sweep.runner import Runner
@@ -96,7 +96,7 @@ class Sweeper:
         try:
             await self._sweep(sweep, end)
         except ClockJumpedError as jump:
-            end.state, end.error = RunState.HELD, jump.message
+            end.state, end.error, end.report = RunState.HELD, jump.message, {REFUSED: CLOCK}
         except SweepEndedError as change:
             end.state, end.error = RunState.STOPPED, change.message
         except DarnerError as failure:
@@ -204,7 +204,8 @@ class Sweeper:
         since = await self._db.read(runs.held_since)
         if since == sweep.run_id or not sweep.by_clock:
             end.state = RunState.HELD
-            end.error = f"{finding.reason} Nothing is removed until a person confirms it (run {sweep.run_id}); the rest was done."
+            until = "then, or until" if finding.passes else "until"
+            end.error = f"{finding.reason} Nothing is removed {until} a person confirms it (run {sweep.run_id}); the rest was done."
             end.report["held"] = {"rows": finding.rows, "share": round(finding.share, 4)}
         return 0
 

@@ -191,7 +191,7 @@ def move_sweeps_back(history: History, ms: int) -> None:
         for name in ("clock", "settled"):
             body = mark(conn, name)
             body["database_ms"] -= ms
-            body["readings"] = {key: [one, other - ms] for key, (one, other) in body["readings"].items()}
+            body["readings"] = {key: [one, other - ms, *first] for key, (one, other, *first) in body["readings"].items()}
             set_mark(conn, name, body, by="tester")
 
     history.db.write_sync(move)

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, update
 from tests.integration.retention.history import History
-from tests.integration.retention.sweeping import engine_of, seeded
-from tests.integration.retention.test_sweep_guard import BIG, MONTH, WEEK, many
+from tests.integration.retention.sweeping import Boot, engine_of, seeded
+from tests.integration.retention.test_sweep_guard import BIG, MONTH, WEEK, many, move_sweeps_back
 
-from darner.core.errors import DarnerError
+from darner.core.errors import ConflictError, DarnerError
 from darner.db import db_now_ms
 from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job, job_payload
+from darner.db.tables.retention import lease
 from darner.retention.engine import RetentionEngine
+from darner.retention.policy import HOUR_MS
 from darner.retention.ports import RetentionParts
-from darner.retention.sql.marks import drop_mark
+from darner.retention.sql.marks import drop_mark, mark, set_mark
 from darner.retention.sweeper import Ask
 from darner.retention.values import Run
 
@@ -150,3 +152,112 @@ def asked_for(history: History, *, groups: int) -> None:
         conn.execute(insert(job_payload), rows)
 
     history.db.write_sync(put, durable=False)
+
+
+def let_pass(history: History, boot: Boot, ms: int, *, jobs: bool = False, boots: bool = True) -> None:
+    """So much time goes by: whatever was written is older by that, and the machine has run on (`boots` False: it was off)."""
+    move_sweeps_back(history, ms)
+
+    def older(conn: Connection) -> None:
+        held = mark(conn, "held-back")
+        if held:
+            set_mark(conn, "held-back", {**held, "again_at": held["again_at"] - ms}, by="tester")
+        moved = {name: job.c[name] - ms for name in ("created_at", "finished_at", "base_at", "updated_at")}
+        if jobs:
+            conn.execute(update(job).values(moved))
+
+    history.db.write_sync(older)
+    if boots:
+        boot.ms += ms
+
+
+async def test_a_weekend_off_makes_nothing_due_that_did_not_get_old(history: History) -> None:
+    async with engine_of(history.db, config=BIG) as engine:
+        await engine.set_policy(WEEK, by="ann")
+        assert (await by_clock(engine)).state == "DONE"
+    many(history, 3000, from_h=5 * 24, to_h=6.9 * 24)
+    off = Boot("boot-2")
+    let_pass(history, off, 60 * HOUR_MS, jobs=True, boots=False)
+    async with engine_of(history.db, config=BIG, boot=off) as engine:
+        held = await by_clock(engine)
+        assert held.state == "HELD"
+        assert "started anew" in held.error
+        assert "an outage if the clock runs evenly for an hour" in held.error
+        let_pass(history, off, HOUR_MS // 2)
+        assert (await by_clock(engine)).removed == 0
+        let_pass(history, off, HOUR_MS // 2)
+        assert (await until_done(engine, await by_clock(engine))).removed > 2000
+        assert (await engine.status())["removal_held"] is None
+
+
+async def test_a_clock_that_is_set_right_after_the_start_is_a_jump_not_an_outage(history: History) -> None:
+    async with engine_of(history.db, config=BIG) as engine:
+        await engine.set_policy(WEEK, by="ann")
+        assert (await by_clock(engine)).state == "DONE"
+    many(history, 3000, from_h=5 * 24, to_h=6.9 * 24)
+    off = Boot("boot-2")
+    let_pass(history, off, 60 * HOUR_MS, jobs=True, boots=False)  # the clock that the machine started with is wrong
+    async with engine_of(history.db, config=BIG, boot=off) as engine:
+        assert (await by_clock(engine)).state == "HELD"
+        off.ms += HOUR_MS + 10 * 60_000
+        let_pass(history, off, HOUR_MS, boots=False)  # ten minutes are taken back
+        held = await by_clock(engine)
+        assert (held.state, held.removed) == ("HELD", 0)
+        assert "jumped back" in held.error
+
+
+async def test_an_outage_of_weeks_is_for_a_person_to_look_at(history: History) -> None:
+    async with engine_of(history.db, config=BIG) as engine:
+        await engine.set_policy(WEEK, by="ann")
+        assert (await by_clock(engine)).state == "DONE"
+    many(history, 3000, from_h=5 * 24, to_h=6.9 * 24)
+    off = Boot("boot-2")
+    let_pass(history, off, 8 * 24 * HOUR_MS, jobs=True, boots=False)
+    async with engine_of(history.db, config=BIG, boot=off) as engine:
+        held = await by_clock(engine)
+        assert held.state == "HELD"
+        let_pass(history, off, 2 * HOUR_MS)
+        assert (await by_clock(engine)).removed == 0
+        assert (await until_done(engine, await engine.confirm_run(held.id, by="ann"))).removed == 3000
+
+
+async def test_a_confirmed_policy_is_no_accepted_clock(history: History) -> None:
+    await seeded(history.db, MONTH)
+    many(history, 2000, from_h=1, to_h=6 * 24)
+    many(history, 2000, from_h=8 * 24, to_h=29 * 24)
+    boot = Boot()
+    async with engine_of(history.db, config=BIG, boot=boot) as engine:
+        await engine.set_policy(WEEK, by="ann")
+        held = await by_clock(engine)
+        boot.ms -= 90 * 24 * HOUR_MS  # the database's clock jumps ahead by three months
+        again = await engine.confirm_run(held.id, by="ann")
+        assert (again.state, again.removed) == ("HELD", 0)
+        assert "jumped ahead" in again.error
+        assert (await engine.policy()).confirmed_at is None
+
+
+async def test_an_accepted_clock_is_no_confirmed_policy(history: History) -> None:
+    await seeded(history.db, MONTH)
+    many(history, 2000, from_h=8 * 24, to_h=29 * 24)
+    boot = Boot()
+    async with engine_of(history.db, config=BIG, boot=boot) as engine:
+        await engine.set_policy(WEEK, by="ann")
+        boot.ms -= 90 * 24 * HOUR_MS
+        jumped = await engine.run(dry_run=False, by="t", yes=True)
+        assert (jumped.state, jumped.report) == ("HELD", {"refused": "clock"})
+        assert (await engine.policy()).confirmed_at is None
+        held = await engine.confirm_run(jumped.id, by="ann")
+        assert (held.state, held.removed) == ("HELD", 0)
+        assert "the policy was tightened" in held.error
+        assert (await until_done(engine, await engine.confirm_run(held.id, by="ann"))).removed == 2000
+
+
+async def test_a_database_from_a_backup_is_not_confirmed_but_resumed(history: History) -> None:
+    await seeded(history.db, MONTH)
+    async with engine_of(history.db, config=BIG) as engine:
+        assert (await engine.run(dry_run=False, by="t")).state == "DONE"
+        history.db.write_sync(lambda conn: conn.execute(update(lease).values(epoch=0)))
+        held = await engine.run(dry_run=False, by="t")
+        assert (held.state, held.report) == ("HELD", {"refused": "restored"})
+        with pytest.raises(ConflictError, match="resume"):
+            await engine.confirm_run(held.id, by="ann")

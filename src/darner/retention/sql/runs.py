@@ -158,7 +158,8 @@ def tell_failure(conn: Connection, *, holder: str, error: str) -> None:
 
 def drop_repeated(conn: Connection, run_id: int) -> bool:
     """If a sweep by the clock is held for the reason of the one before, the history keeps the earlier; whether that is so."""
-    of = (retention_run.c.id, retention_run.c.trigger, retention_run.c.state, retention_run.c.policy_version)
+    same = (retention_run.c.trigger, retention_run.c.state, retention_run.c.policy_version, retention_run.c.report)
+    of = (retention_run.c.id, *same)
     latest = conn.execute(select(*of).where(retention_run.c.id <= run_id).order_by(retention_run.c.id.desc()).limit(2)).all()
     held = (SCHEDULE, RunState.HELD)
     repeated = len(latest) > 1 and tuple(latest[0][1:]) == tuple(latest[1][1:]) and tuple(latest[1][1:3]) == held

@@ -20,7 +20,7 @@ from darner.retention.sql.classify import unsorted_statement
 from darner.retention.sql.fence import LEASE
 from darner.retention.sweep import guarding
 from darner.retention.sweep.context import Sweep
-from darner.retention.sweep.errors import SweepRefusedError
+from darner.retention.sweep.errors import CLOCK, REFUSED, RESTORED, SweepRefusedError
 from darner.retention.values import PolicyVersion, RunState
 from darner.retention.window import parse_window
 from darner.retention.witness import Witness
@@ -114,7 +114,7 @@ class Beginner:
         sweep = self._made(conn, policy, held, run_id, boot, ask, found)
         sweep.refused = self._refused(conn, sweep, ask, boot, back)
         if sweep.refused:
-            runs.end_run(conn, run_id, RunState.HELD, error=sweep.refused)
+            runs.end_run(conn, run_id, RunState.HELD, error=sweep.refused, report={REFUSED: CLOCK if back is None else RESTORED})
             runs.drop_repeated(conn, run_id)
             release_lease(conn, held)
         return sweep

@@ -2,6 +2,10 @@
 
 from darner.core.errors import ConflictError
 
+# In the report of a held run that moved nothing at all: what must be looked at.
+REFUSED = "refused"
+CLOCK, RESTORED = "clock", "restored"
+
 
 class SweepRefusedError(ConflictError):
     """A sweep cannot begin now."""

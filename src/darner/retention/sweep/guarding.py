@@ -11,7 +11,7 @@ from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_policy, retention_run
 from darner.retention import guard
-from darner.retention.clock import BootReading, marked
+from darner.retention.clock import BootReading, marked, ran_evenly
 from darner.retention.guard import Change, Finding
 from darner.retention.parse import policy_from_text
 from darner.retention.policy import Policy
@@ -69,22 +69,32 @@ def confirm(conn: Connection, version: int, *, by: str, now_ms: int) -> None:
 
 def _change(sweep: Sweep, settled: Mapping[str, Any], version: int) -> tuple[Change, int]:
     """What changed since the last removal, and the moment by the clock that was expected."""
-    boot, now_ms = sweep.boot_clock(), sweep.now_ms()
-    readings = settled.get("readings", {})
-    then_ms, unknown = now_ms, False
-    if readings and not sweep.clock_accepted:
-        before = readings.get(boot.boot_id)
-        unknown = before is None
-        then_ms = int(settled["database_ms"]) if before is None else before[1] + boot.ms - before[0]
-    policy = sweep.policy
+    now_ms, policy = sweep.now_ms(), sweep.policy
+    then_ms, unknown, believed_at = _expected(sweep, settled, now_ms)
     change = Change(
         policy=policy.version != version,
         changed_at=policy.created_at,
         confirmed=policy.confirmed_at is not None,
         clock_ms=now_ms - then_ms,
         unknown_clock=unknown,
+        believed_at=believed_at,
     )
     return change, min(then_ms, now_ms)
+
+
+def _expected(sweep: Sweep, settled: Mapping[str, Any], now_ms: int) -> tuple[int, bool, int | None]:
+    """The moment that it should be by what passed since the last removal; whether that is unknown, and when it will be believed."""
+    readings, boot = settled.get("readings", {}), sweep.boot_clock()
+    if not readings or sweep.clock_accepted:
+        return now_ms, False, None
+    before = readings.get(boot.boot_id)
+    if before is not None:
+        return before[1] + boot.ms - before[0], False, None
+    last_ms, even_ms = int(settled["database_ms"]), ran_evenly(sweep.marks.get("clock", {}), boot)
+    believed_at = guard.believed_at(now_ms=now_ms, last_ms=last_ms, even_ms=even_ms)
+    if believed_at is not None and believed_at <= now_ms:
+        return now_ms, False, None
+    return last_ms, True, believed_at
 
 
 def _last_swept(conn: Connection) -> int:
@@ -99,7 +109,8 @@ def _remembered(found: Mapping[str, Any], sweep: Sweep, version: int, now_ms: in
     same = found.get("version") == sweep.policy.version and found.get("settled") == version
     if not same or now_ms >= found["again_at"]:
         return None
-    return Finding(reason=found["reason"], rows=found["rows"], share=found["share"], again_at=found["again_at"])
+    told = {name: found[name] for name in ("reason", "rows", "share", "again_at")}
+    return Finding(**told, passes=bool(found.get("passes")))
 
 
 async def _counted(sweep: Sweep, works: Sequence[Work], change: Change, version: int, then_ms: int) -> Finding | None:
@@ -214,6 +225,7 @@ def _mark(found: Mapping[str, Any], finding: Finding, sweep: Sweep, version: int
         "rows": finding.rows,
         "share": finding.share,
         "again_at": finding.again_at,
+        "passes": finding.passes,
     }
 
 
