@@ -20,6 +20,11 @@ _NUMBERED: dict[str, Any] = {**_OPTIONS, "sqlite_autoincrement": True}
 
 def upgrade() -> None:
     """Make the tables."""
+    _segments()
+    _beside_them()
+
+
+def _segments() -> None:
     op.create_table(
         "archive_segment",
         Column("id", _ID, primary_key=True),
@@ -46,6 +51,9 @@ def upgrade() -> None:
         **_NUMBERED,
     )
     op.create_index("ix_archive_segment_state", "archive_segment", ["state", "max_created_at", "id"])
+
+
+def _beside_them() -> None:
     op.create_table(
         "archive_absent",
         Column("segment_id", _ID, primary_key=True, autoincrement=False),
