@@ -32,7 +32,7 @@ from darner.history.codec import Codec
 from darner.retention.archive import catalog
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.engine import Archive
-from darner.retention.archive.segment import ids_of
+from darner.retention.archive.segment import entries_of
 from darner.retention.config import SweepConfig
 from darner.retention.engine import RetentionEngine
 from darner.retention.ports import RetentionParts
@@ -170,7 +170,7 @@ class Kills:
         absent = {(row.segment_id, row.job_id) for row in conn.execute(select(archive_absent))}
         archived = {}
         for segment in catalog.in_state(conn, *catalog.READABLE, limit=10**6):
-            ids = {key for key, _ in ids_of(self._archive / segment.location)}
+            ids = {entry.id for entry in entries_of(self._archive / segment.location)}
             archived[segment.id] = {key for key in ids if (segment.id, key) not in absent}
         return tiers, archived, db_now_ms(conn)
 
