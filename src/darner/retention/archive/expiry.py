@@ -13,7 +13,7 @@ from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.owner import claim
-from darner.retention.archive.segment import rows
+from darner.retention.archive.segment import Row, rows
 from darner.retention.archive.storage import Storage
 from darner.retention.policy import Rule
 from darner.retention.rules import Order, Selector, fits
@@ -94,7 +94,7 @@ class ExpiryWork:
 
     def _holds(self, segment: Segment, selectors: Sequence[Selector], absent: set[int]) -> bool:
         with self._storage.reading([(segment.location, segment.sha256)]) as (file,):
-            shown = (_fact(row) for row in rows(file, _LOOKED_AT) if row["id"] not in absent)
+            shown = (_fact(row) for row in rows(file, _LOOKED_AT) if row[0] not in absent)
             return any(fits(one, selector.match) for one in shown for selector in selectors)
 
 
@@ -158,7 +158,7 @@ def _may_hold(segment: Segment, selector: Selector) -> bool:
     return all(not wanted or name not in known or set(wanted) & set(known[name]) for name, wanted in asked.items())
 
 
-def _fact(row: dict[str, Any]) -> JobRow:
-    values = {name: row[name] for name in _LOOKED_AT}
-    values |= {"labels": json.loads(row["labels"]) if row["labels"] else {}, "clusters": tuple(row["clusters"])}
+def _fact(row: Row) -> JobRow:
+    values: dict[str, Any] = dict(zip(_LOOKED_AT, row, strict=True))
+    values |= {"labels": json.loads(values["labels"]) if values["labels"] else {}, "clusters": tuple(values["clusters"])}
     return JobRow(**values, base_at=None, held=0, tier=int(Tier.ARCHIVE), part_count=0, class_id=0)

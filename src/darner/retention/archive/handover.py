@@ -2,8 +2,8 @@
 
 A segment is planned, written, read back, stored, sealed; only then its jobs leave the database, in batches behind the sweep's
 fence. Readers prefer the database, so that a job which is in both is seen once. After a crash an unsealed segment is thrown away
-and made anew, and a sealed one goes on losing its jobs where it stopped. Whatever changed meanwhile (a hold, a new line in the
-timeline) keeps its job in the database and marks it absent from the segment.
+and made anew, and a sealed one goes on losing its jobs where it stopped. A job that is not the
+same any more, to the last byte, stays in the database and is marked absent from the segment.
 """
 
 import asyncio
@@ -196,7 +196,7 @@ class HandoverWork:
             nonlocal began
             now_ms = sweep.fence(conn)
             began = time.monotonic()
-            return let_go(conn, sweep, leaving, entries, now_ms)
+            return let_go(conn, sweep, self._codec, leaving, entries, now_ms)
 
         gone = await sweep.db.write(step, durable=False)
         leaving.settled(len(entries))

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from darner.core.job import Tier
-from darner.db.tables.jobs import job, job_event
+from darner.db.tables.jobs import job
+from darner.history.codec import Codec
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment
-from darner.retention.archive.segment import Entry
+from darner.retention.archive.making import current_rows
+from darner.retention.archive.segment import Entry, digest_of
 from darner.retention.rules import verdict
 from darner.retention.sql import groups
 from darner.retention.sql.due import acknowledged
@@ -40,14 +42,14 @@ class Leaving:
         self._settled += count
 
 
-def let_go(conn: Connection, sweep: SweepContext, leaving: Leaving, entries: Sequence[Entry], now_ms: int) -> int:
+def let_go(conn: Connection, sweep: SweepContext, codec: Codec, leaving: Leaving, entries: Sequence[Entry], now_ms: int) -> int:
     """Delete those that may leave, and mark the others as not to be found in the segment; how many left.
 
     `now_ms` is what the fence gave in this transaction. The counters of the catalogue say how far it came: each job is looked at
     once, in the order of the segment, whatever happens in between.
     """
     segment = leaving.segment
-    going = _going(conn, sweep, segment, entries, now_ms)
+    going = _going(conn, sweep, codec, segment, entries, now_ms)
     ids = {row.id for row in going}
     if going:
         freed = erase_jobs(conn, sorted(ids), now_ms)
@@ -58,19 +60,18 @@ def let_go(conn: Connection, sweep: SweepContext, leaving: Leaving, entries: Seq
     return len(going)
 
 
-def _going(conn: Connection, sweep: SweepContext, segment: Segment, entries: Sequence[Entry], now_ms: int) -> list[JobRow]:
+def _going(
+    conn: Connection, sweep: SweepContext, codec: Codec, segment: Segment, entries: Sequence[Entry], now_ms: int
+) -> list[JobRow]:
     """Those that are as they were archived and that the rules still send here. One that is gone was removed by somebody."""
-    archived = {one.id: one for one in entries}
+    archived = {one.id: one.digest for one in entries}
     wanted = select(*FACTS).where(job.c.id.in_(list(archived))).order_by(job.c.id).with_for_update()
     rows: Sequence[Any] = conn.execute(wanted).all()
-    same = [row for row in facts_of(conn, rows, sweep.order) if _is_same(row, archived[row.id])]
-    due = [row for row in same if _is_due(row, sweep, segment, now_ms)]
-    barred = _barred(conn, sweep, segment, [row.id for row in due]) | _told_since(conn, due, archived)
-    return [row for row in due if row.id not in barred]
-
-
-def _is_same(row: JobRow, archived: Entry) -> bool:
-    return (row.state, row.finished_at) == (archived.state, archived.finished_at)
+    due = [row for row in facts_of(conn, rows, sweep.order) if _is_due(row, sweep, segment, now_ms)]
+    ids = [row.id for row in due]
+    same = {row[0] for row in current_rows(conn, ids, codec) if digest_of(row) == archived[row[0]]}
+    going = same - _barred(conn, sweep, segment, ids)
+    return [row for row in due if row.id in going]
 
 
 def _is_due(row: JobRow, sweep: SweepContext, segment: Segment, now_ms: int) -> bool:
@@ -88,9 +89,3 @@ def _barred(conn: Connection, sweep: SweepContext, segment: Segment, ids: Sequen
     if rule is not None and rule.keep_last is not None and ids:
         found |= groups.newest(conn, ids, rule.keep_last.count)
     return found
-
-
-def _told_since(conn: Connection, rows: Sequence[JobRow], archived: dict[int, Entry]) -> set[int]:
-    """Those whose timeline went on. Lines that were there when a job became warm are not in this table any more."""
-    last = select(job_event.c.job_id, func.max(job_event.c.id)).where(job_event.c.job_id.in_([row.id for row in rows]))
-    return {int(key) for key, newest in conn.execute(last.group_by(job_event.c.job_id)) if newest > archived[key].last_event}

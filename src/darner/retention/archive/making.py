@@ -2,22 +2,21 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from darner.core.errors import DarnerError, NotFoundError, StorageFullError, TimedOutError, UnavailableError
+from darner.db.tables.jobs import job, job_cluster, job_event
 from darner.history.codec import Codec
 from darner.history.record import JobRecord
-from darner.history.redact import redact_record
-from darner.history.rows import read_records
+from darner.history.rows import REDACTED, read_fold_texts, read_records
 from darner.kit.log import get_logger
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment
-from darner.retention.archive.segment import Entry, Facts, Writer, verify
+from darner.retention.archive.segment import LEFT, Entry, Facts, Row, Writer, row_of, row_of_fold, verify
 from darner.retention.archive.storage import Storage
 from darner.retention.sweep.work import SweepContext
 
@@ -44,8 +43,9 @@ async def write(sweep: SweepContext, codec: Codec, ids: Sequence[int], file: Pat
     writer = await asyncio.to_thread(Writer, file)
     try:
         for start in range(0, len(ids), _READ_AT_ONCE):
-            records = await sweep.db.read(partial(_read, codec, ids[start : start + _READ_AT_ONCE]))
-            await asyncio.to_thread(_add, writer, records)
+            some = ids[start : start + _READ_AT_ONCE]
+            found = await sweep.db.read(lambda conn, some=some: current_rows(conn, some, codec))  # type: ignore[misc]
+            await asyncio.to_thread(_add, writer, found)
         facts = await asyncio.to_thread(writer.close)
     except BaseException:
         await asyncio.to_thread(writer.give_up)
@@ -53,10 +53,39 @@ async def write(sweep: SweepContext, codec: Codec, ids: Sequence[int], file: Pat
     return await asyncio.to_thread(verify, file, facts)
 
 
-def _read(codec: Codec, ids: Sequence[int], conn: Connection) -> list[JobRecord]:
-    """Records of jobs. One that cannot be read stays where it is, and does not keep the others from leaving."""
+def current_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Row]:
+    """Jobs of the database as rows, redacted, in the order of `ids`. One that cannot be read or written is left away."""
+    damaged: dict[int, str] = {}
+    texts = read_fold_texts(conn, ids, codec, damaged=damaged)
+    told_since = select(job_event.c.job_id).where(job_event.c.job_id.in_(list(texts))).distinct()
+    for key in conn.execute(told_since).scalars().all():
+        del texts[key]
+    for key, reason in damaged.items():
+        _log.warning("a job cannot be read, so it is not archived", job=key, reason=reason)
+    found = {row[0]: row for row in _warm_rows(conn, texts)}
+    found |= {row[0]: row for row in _other_rows(conn, [key for key in ids if key not in texts and key not in damaged], codec)}
+    return [found[key] for key in ids if key in found]
+
+
+def _warm_rows(conn: Connection, texts: Mapping[int, bytes]) -> Iterator[Row]:
+    """Jobs whose blob is all there is to them; it was redacted when it was made."""
+    clusters: dict[int, list[int]] = {}
+    of = select(job_cluster.c.job_id, job_cluster.c.cluster_id).where(job_cluster.c.job_id.in_(list(texts)))
+    for key, cluster in conn.execute(of):
+        clusters.setdefault(key, []).append(cluster)
+    columns = select(*(job.c[name] for name in LEFT)).where(job.c.id.in_(list(texts)))
+    for one in conn.execute(columns).all():
+        try:
+            yield row_of_fold(one, clusters.get(one[0], ()), texts[one[0]])
+        except DarnerError as error:
+            _log.warning("a job is not archived", job=one[0], reason=error.message)
+
+
+def _other_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Row]:
+    if not ids:
+        return []
     try:
-        return read_records(conn, ids, codec)
+        found = read_records(conn, ids, codec, REDACTED)
     except _AWAY:
         raise
     except DarnerError as error:
@@ -64,17 +93,22 @@ def _read(codec: Codec, ids: Sequence[int], conn: Connection) -> list[JobRecord]
             _log.warning("a job cannot be read, so it is not archived", job=ids[0], reason=error.message)
             return []
         half = len(ids) // 2
-        return [*_read(codec, ids[:half], conn), *_read(codec, ids[half:], conn)]
+        return [*_other_rows(conn, ids[:half], codec), *_other_rows(conn, ids[half:], codec)]
+    made = (_row(record) for record in found)
+    return [row for row in made if row is not None]
 
 
-def _add(writer: Writer, records: Sequence[JobRecord]) -> None:
-    for record in records:
-        try:
-            writer.add([redact_record(record)])
-        except _AWAY:
-            raise
-        except DarnerError as error:
-            _log.warning("a job is not archived", job=record.id, reason=error.message)
+def _row(record: JobRecord) -> Row | None:
+    try:
+        return row_of(record)
+    except DarnerError as error:
+        _log.warning("a job is not archived", job=record.id, reason=error.message)
+        return None
+
+
+def _add(writer: Writer, found: Sequence[Row]) -> None:
+    for row in found:
+        writer.add(row)
 
 
 async def store(sweep: SweepContext, storage: Storage, segment: Segment, file: Path, facts: Facts) -> None:

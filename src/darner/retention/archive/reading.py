@@ -24,11 +24,12 @@ _log = get_logger("archive")
 _FILES_AT_ONCE = 8
 _SEGMENTS_AT_ONCE = 256
 _THREADS = 4
+_KEYS = 2_000
 # Not the fault of a file.
 _ELSEWHERE = (UnavailableError, TimedOutError, StorageFullError, LibraryMissingError)
 # A record, and the segment that has it.
 Found = tuple[int, JobRecord]
-_Ask = Callable[[Sequence[tuple[int, Path]], int, Stop], list[Found]]
+_Ask = Callable[[Sequence[tuple[int, Path]], Stop], list[Found]]
 
 
 class Reader:
@@ -70,7 +71,7 @@ class Reader:
         while segments := await self._segments(query, after):
             for one in segments:
                 before = query.before
-                while records := await self._visible([one], _asking(self._search, replace(query, before=before)), query.limit):
+                while records := await self.page_of([one], replace(query, before=before)):
                     yield records
                     before = _place(records[-1])
                     if len(records) < query.limit:
@@ -80,14 +81,15 @@ class Reader:
     async def find(self, job_id: int) -> JobRecord | None:
         """One record; None if the archive does not have it, or the database has it. DarnerError if its file cannot be read."""
         segments = await self._db.read(lambda conn: catalog.with_job(conn, job_id))
-        found = await self._visible(segments, lambda files, _, stop: self._search.one(files, job_id, stop), 1, strict=True)
-        return found[0] if found else None
+        found = await self._read(segments, lambda files, stop: self._search.some(files, [job_id], stop), strict=True)
+        shown = await self._shown(segments, found)
+        return shown[0] if shown else None
 
     async def everywhere(self, job_id: int, *, hidden: bool = False) -> list[Found]:
         """A job in each segment that has it, also where its time is over but can be brought back; `hidden`: where absent too."""
         states = (*catalog.READABLE, SegmentState.EXPIRED, *((SegmentState.REPLACED,) if hidden else ()))
         segments = await self._db.read(lambda conn: catalog.with_job(conn, job_id, *states))
-        found = await self._read(segments, lambda files, _, stop: self._search.one(files, job_id, stop), 1, strict=True)
+        found = await self._read(segments, lambda files, stop: self._search.some(files, [job_id], stop), strict=True)
         absent = await self._db.read(lambda conn: catalog.absent(conn, [one.id for one in segments], [job_id]))
         return [one for one in found if hidden or (one[0], job_id) not in absent]
 
@@ -104,30 +106,41 @@ class Reader:
         wanted = [one for one in some if may_have(one, query)]
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0.0, deadline - time.monotonic())):
-                return await self._visible(wanted, _asking(self._search, query), query.limit)
+                return await self.page_of(wanted, query)
         except TimeoutError as error:
             raise TimedOutError(
                 f"The search in the archive took longer than {self._within_s:.0f} s. Narrow it down: a time range, a state, a type."
             ) from error
 
-    async def _visible(self, segments: Sequence[Segment], ask: _Ask, limit: int, *, strict: bool = False) -> list[JobRecord]:
-        """Records that are to be found here, newest first: not absent from their segment, not in the database."""
-        extra = 0
-        while True:
-            found = await self._read(segments, ask, limit + extra, strict=strict)
-            ids = [record.id for _, record in found]
-            absent, here = await self._db.read(lambda conn, ids=ids: _hidden(conn, segments, ids))  # type: ignore[misc]
-            seen = {record.id: record for number, record in found if (number, record.id) not in absent and record.id not in here}
-            if len(seen) >= limit or len(found) < limit + extra:
-                return list(seen.values())[:limit]
-            extra = max(2 * extra, limit)
+    async def page_of(self, segments: Sequence[Segment], query: RecordQuery) -> list[JobRecord]:
+        """Records of some segments that are to be found here, newest first: not absent from their segment, not in the database."""
+        limit, search = query.limit, self._search
+        found = await self._read(segments, lambda files, stop: search.page(files, query, limit, stop), limit)
+        shown = await self._shown(segments, found)
+        if len(shown) >= limit or len(found) < limit:
+            return shown
+        # While jobs are handed over, many are in both: look at ids only until there are enough.
+        while len(shown) < limit and len(found) >= limit:
+            later = replace(query, before=_place(found[-1][1]))
+            found = await self._read(segments, lambda files, stop, q=later: search.page(files, q, _KEYS, stop, keys=True), _KEYS)  # type: ignore[misc]
+            wanted = [record.id for record in (await self._shown(segments, found))][: limit - len(shown)]
+            if wanted:
+                records = await self._read(segments, lambda files, stop, ids=wanted: search.some(files, ids, stop), _KEYS)  # type: ignore[misc]
+                shown += await self._shown(segments, records)
+        return shown
 
-    async def _read(self, segments: Sequence[Segment], ask: _Ask, limit: int, *, strict: bool) -> list[Found]:
+    async def _shown(self, segments: Sequence[Segment], found: Sequence[Found]) -> list[JobRecord]:
+        ids = [record.id for _, record in found]
+        absent, here = await self._db.read(lambda conn: _hidden(conn, segments, ids))
+        seen = {record.id: record for number, record in found if (number, record.id) not in absent and record.id not in here}
+        return list(seen.values())
+
+    async def _read(self, segments: Sequence[Segment], ask: _Ask, limit: int | None = None, *, strict: bool = False) -> list[Found]:
         """What a search finds. A file that cannot be read is left away, and told; with `strict` it is an error."""
         if not segments:
             return []
         try:
-            return await self._in_thread(segments, ask, limit)
+            return await self._in_thread(segments, ask)
         except _ELSEWHERE:
             raise
         except DarnerError:
@@ -137,12 +150,12 @@ class Reader:
         found: list[Found] = []
         for one in segments:
             if one.id in still:
-                found += await self._read_alone(one, ask, limit, strict=strict)
+                found += await self._read_alone(one, ask, strict=strict)
         return sorted(found, key=lambda one: _place(one[1]), reverse=True)[:limit]
 
-    async def _read_alone(self, segment: Segment, ask: _Ask, limit: int, *, strict: bool) -> list[Found]:
+    async def _read_alone(self, segment: Segment, ask: _Ask, *, strict: bool) -> list[Found]:
         try:
-            return await self._in_thread([segment], ask, limit)
+            return await self._in_thread([segment], ask)
         except _ELSEWHERE:
             raise
         except DarnerError as error:
@@ -154,12 +167,12 @@ class Reader:
                 await self._db.write(lambda conn: catalog.told_error(conn, segment.id, told))
             return []
 
-    async def _in_thread(self, segments: Sequence[Segment], ask: _Ask, limit: int) -> list[Found]:
+    async def _in_thread(self, segments: Sequence[Segment], ask: _Ask) -> list[Found]:
         stop = Stop()
 
         def read() -> list[Found]:
             with self._storage.reading([(one.location, one.sha256) for one in segments]) as files:
-                return ask([(one.id, file) for one, file in zip(segments, files, strict=True)], limit, stop)
+                return ask([(one.id, file) for one, file in zip(segments, files, strict=True)], stop)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
@@ -170,10 +183,6 @@ class Reader:
 def _hidden(conn: Connection, segments: Sequence[Segment], ids: Sequence[int]) -> tuple[set[tuple[int, int]], set[int]]:
     here = set(conn.execute(select(job.c.id).where(job.c.id.in_(ids))).scalars()) if ids else set()
     return catalog.absent(conn, [one.id for one in segments], ids), here
-
-
-def _asking(search: Search, query: RecordQuery) -> _Ask:
-    return lambda files, limit, stop: search.page(files, query, limit, stop)
 
 
 def _place(record: JobRecord) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -20,7 +19,7 @@ from darner.retention.archive import catalog, making
 from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.owner import claim
-from darner.retention.archive.segment import Facts, Writer, digest_of, record_of, rows, verify
+from darner.retention.archive.segment import NAMES, Facts, Row, Writer, digest_of, rows, verify
 from darner.retention.archive.storage import Storage
 from darner.retention.policy import DAY_MS
 from darner.retention.rules import Order
@@ -32,6 +31,7 @@ _MANY = 12
 _MOST_FILES = 200
 _MONTH_MS = 30 * DAY_MS
 _SHARE = 12
+_CREATED = NAMES.index("created_at")
 
 
 class RewriteWork:
@@ -129,7 +129,7 @@ class _Rewrite:
         self._storage = storage
         self._open = ExitStack()
         self._writer: Writer | None = None
-        self._rows: Iterator[dict[str, Any]] = iter(())
+        self._rows: Iterator[Row] = iter(())
         self._left_out = 0
 
     def carry(self, count: int) -> int:
@@ -138,18 +138,18 @@ class _Rewrite:
             files = self._open.enter_context(self._storage.reading([(one.location, one.sha256) for one in self.group]))
             self._writer = Writer(self.file)
             sources = [self._shown(file, one) for file, one in zip(files, self.group, strict=True)]
-            self._rows = heapq.merge(*sources, key=lambda row: (row["created_at"], row["id"]))
+            self._rows = heapq.merge(*sources, key=_place)
         carried = 0
         for row in islice(self._rows, count):
-            self._writer.copy(row)
+            self._writer.add(row)
             carried += 1
         return carried
 
-    def _shown(self, file: Path, segment: Segment) -> Iterator[dict[str, Any]]:
+    def _shown(self, file: Path, segment: Segment) -> Iterator[Row]:
         missing = self.missing[segment.id]
         for row in rows(file):
-            if row["id"] in missing:
-                self._left_out += digest_of(record_of(row))
+            if row[0] in missing:
+                self._left_out += digest_of(row)
             else:
                 yield row
 
@@ -171,6 +171,10 @@ class _Rewrite:
             self._writer.give_up()
         self._open.close()
         self.file.unlink(missing_ok=True)
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return row[_CREATED], row[0]
 
 
 def groups(live: Sequence[Segment], order: Order, config: ArchiveConfig, now_ms: int) -> Iterator[list[Segment]]:

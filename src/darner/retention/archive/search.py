@@ -14,9 +14,11 @@ from darner.core.errors import DarnerError, TimedOutError
 from darner.history.record import JobRecord, RecordQuery
 from darner.retention.archive.catalog import Segment
 from darner.retention.archive.config import ArchiveConfig
-from darner.retention.archive.segment import COLUMNS, library, record_of
+from darner.retention.archive.segment import NAMES, library, record_of
 
-_SHOWN = ", ".join([*COLUMNS, "clusters", "body"])
+Files = Sequence[tuple[int, Path]]
+_KEY = "id, created_at"
+_SHOWN = ", ".join(NAMES)
 # Columns of the log that a search for text looks at, as in the database.
 _TEXTS = ("summary", "error", "bio")
 _GIVEN_UP = "The search in the archive was given up."
@@ -68,23 +70,25 @@ class Search:
                 self._main.close()
                 self._main = None
 
-    def one(self, files: Sequence[tuple[int, Path]], job_id: int, stop: Stop) -> list[tuple[int, JobRecord]]:
-        """(segment, record) of a job, in each of the segments that has it."""
-        return self._ask(files, "id = ?", [job_id], stop, limit=len(files) + 1)
+    def some(self, files: Files, ids: Sequence[int], stop: Stop) -> list[tuple[int, JobRecord]]:
+        """(segment, record) of jobs, in each of the segments that has them."""
+        where = "id = ?" if len(ids) == 1 else "list_contains(?, id)"
+        value = ids[0] if len(ids) == 1 else list(ids)
+        return self._ask(files, where, [value], stop, limit=len(files) * len(ids))
 
-    def page(self, files: Sequence[tuple[int, Path]], query: RecordQuery, limit: int, stop: Stop) -> list[tuple[int, JobRecord]]:
-        """(segment, record) of the newest jobs that fit, in the order of lists."""
+    def page(self, files: Files, query: RecordQuery, limit: int, stop: Stop, *, keys: bool = False) -> list[tuple[int, JobRecord]]:
+        """(segment, record) of the newest jobs that fit, in the order of lists. `keys`: only id and created_at of each."""
         terms, values = conditions(query)
-        return self._ask(files, " AND ".join(terms) or "true", values, stop, limit=limit)
+        return self._ask(files, " AND ".join(terms) or "true", values, stop, limit=limit, keys=keys)
 
     def _ask(
-        self, files: Sequence[tuple[int, Path]], where: str, values: Sequence[Any], stop: Stop, *, limit: int
+        self, files: Files, where: str, values: Sequence[Any], stop: Stop, *, limit: int, keys: bool = False
     ) -> list[tuple[int, JobRecord]]:
         if not files:
             return []
         names = {str(path): number for number, path in files}
         statement = (
-            f"SELECT {_SHOWN}, filename FROM read_parquet(?, filename = true) WHERE {where} "  # noqa: S608  (our own columns and terms)
+            f"SELECT {_KEY if keys else _SHOWN}, filename FROM read_parquet(?, filename = true) WHERE {where} "  # noqa: S608  (our own columns and terms)
             "ORDER BY created_at DESC, id DESC LIMIT ?"
         )
         duck = library("duckdb")
@@ -98,7 +102,9 @@ class Search:
             raise DarnerError(f"The archive cannot be searched: {str(error).splitlines()[0]}") from error
         finally:
             cursor.close()
-        return [(names[row[-1]], record_of(dict(zip([*COLUMNS, "clusters", "body"], row, strict=False)))) for row in rows]
+        if keys:
+            return [(names[row[-1]], _key_only(row[0], row[1])) for row in rows]
+        return [(names[row[-1]], record_of(row[:-1])) for row in rows]
 
     def _cursor(self) -> Any:  # noqa: ANN401  (DuckDB's)
         with self._lock:
@@ -112,6 +118,10 @@ class Search:
                 self._main.execute("SET enable_external_access = false")
                 self._main.execute("SET lock_configuration = true")
             return self._main.cursor()
+
+
+def _key_only(job_id: int, created_at: int) -> JobRecord:
+    return JobRecord(id=job_id, job={"created_at": created_at}, args={}, result=None, clusters=(), parts=(), events=())
 
 
 def conditions(query: RecordQuery) -> tuple[list[str], list[Any]]:

@@ -17,7 +17,7 @@ import orjson
 from darner.core.errors import DarnerError
 from darner.core.job import Tier
 from darner.history.record import JobRecord
-from darner.history.rows import FOLDED, blob_of, checked, record_from
+from darner.history.rows import blob_of, parsed, record_from
 from darner.retention.archive.storage import told
 
 FORMAT = 1
@@ -30,7 +30,12 @@ COLUMNS = (
     "id", "uuid", "type", "state", "owner", "tag", "application", "labels", "importance", "created_at", "finished_at", "base_at",
     "summary", "error", "bio", "held", "hold_reason",
 )  # fmt: skip
-_KEPT = frozenset(COLUMNS) | frozenset(FOLDED)
+# Those of them that a warm job has in its row.
+LEFT = tuple(name for name in COLUMNS if name not in _OWN)
+NAMES = (*COLUMNS, "clusters", "body")
+_CREATED, _BASE, _CLUSTERS = NAMES.index("created_at"), NAMES.index("base_at"), NAMES.index("clusters")
+# A row of a segment: its values in the order of NAMES.
+Row = tuple[Any, ...]
 _UNIQUE = frozenset({"id", "uuid", "summary"})
 _FEW = 64
 _FACETS = (("types", "type"), ("states", "state"), ("owners", "owner"), ("tags", "tag"), ("applications", "application"))
@@ -70,40 +75,28 @@ def library(name: str) -> Any:  # noqa: ANN401  (a module without types)
 
 
 class Writer:
-    """Writes a segment, a chunk of records at a time, and gathers its facts. Leave it by `close`, or the file is not complete."""
+    """Writes a segment, a chunk of rows at a time, and gathers its facts. Leave it by `close`, or the file is not complete."""
 
     def __init__(self, file: Path) -> None:
         """`file` is made anew."""
         self._arrow, self._parquet = library("pyarrow"), library("pyarrow.parquet")
         self._file = file
         self._schema = schema()
-        repeating = [name for name in COLUMNS if name not in _UNIQUE]
-        self._writer = self._parquet.ParquetWriter(
-            file,
-            self._schema,
-            compression="zstd",
-            compression_level=_LEVEL,
-            use_dictionary=repeating,
-            write_statistics=[*COLUMNS],
-        )
-        self._rows: list[dict[str, Any]] = []
-        self._tally = _Tally()
+        with told(file.parent):
+            self._writer = self._parquet.ParquetWriter(
+                file,
+                self._schema,
+                compression="zstd",
+                compression_level=_LEVEL,
+                use_dictionary=[name for name in COLUMNS if name not in _UNIQUE],
+                write_statistics=[*COLUMNS],
+            )
+        self._rows: list[Row] = []
+        self._tally = Tally()
 
-    def add(self, records: Sequence[JobRecord]) -> None:
-        """Redacted records, in the order of (created_at, id). DarnerError for one that cannot be written; it is left away."""
-        for record in records:
-            try:
-                row = _row(record)
-                self._tally.add(record)
-            except (ValueError, TypeError, KeyError) as error:
-                raise DarnerError(f"Job {record.id} cannot be archived: {error}.") from error
-            self._rows.append(row)
-        if len(self._rows) >= ROW_GROUP:
-            self._flush()
-
-    def copy(self, row: dict[str, Any]) -> None:
-        """A row of another segment (`rows`), as it is."""
-        self._tally.add(record_of(row))
+    def add(self, row: Row) -> None:
+        """A row, in the order of (created_at, id)."""
+        self._tally.add(row)
         self._rows.append(row)
         if len(self._rows) >= ROW_GROUP:
             self._flush()
@@ -111,7 +104,8 @@ class Writer:
     def _flush(self) -> None:
         if not self._rows:
             return
-        columns = [self._arrow.array([row[field.name] for row in self._rows], type=field.type) for field in self._schema]
+        values = zip(*self._rows, strict=True)
+        columns = [self._arrow.array(one, type=field.type) for one, field in zip(values, self._schema, strict=True)]
         self._rows = []
         with told(self._file.parent):
             self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP)
@@ -131,24 +125,16 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A job of a segment as it was when it was read; a row of the database that differs is not what was archived.
-
-    `last_event`: the id of the timeline's last line.
-    """
+    """A job of a segment, and the digest of what was archived; a job of the database with another is not the same any more."""
 
     id: int
-    state: str
-    finished_at: int
-    last_event: int
+    digest: int
 
 
 def verify(file: Path, written: Facts) -> tuple[Facts, list[Entry]]:
     """Read a segment back: its facts, now complete, and its jobs. DarnerError if it does not hold what was put in."""
-    tally, entries = _Tally(), []
-    for row in rows(file):
-        record = record_of(row)
-        tally.add(record)
-        entries.append(_entry(record))
+    tally = Tally()
+    entries = [Entry(row[0], tally.add(row)) for row in rows(file)]
     found = tally.facts()
     if (found.rows, found.digest) != (written.rows, written.digest):
         raise DarnerError(f"The archive's file {file.name} does not read back as it was written; it is written anew.")
@@ -158,47 +144,57 @@ def verify(file: Path, written: Facts) -> tuple[Facts, list[Entry]]:
 
 def entries_of(file: Path) -> list[Entry]:
     """The jobs of a segment, in its order, which never changes."""
-    return [_entry(record_of(row)) for row in rows(file)]
+    return [Entry(row[0], digest_of(row)) for row in rows(file)]
 
 
-def read(file: Path) -> Iterator[JobRecord]:
-    """The records of a segment, in its order."""
-    return (record_of(row) for row in rows(file))
-
-
-def rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+def rows(file: Path, columns: Sequence[str] = NAMES) -> Iterator[Row]:
     """The rows of a segment, in its order; all columns, or some."""
     parquet = library("pyarrow.parquet")
     try:
         with parquet.ParquetFile(file) as opened:
-            for group in opened.iter_batches(batch_size=_AT_ONCE, columns=None if columns is None else list(columns)):
-                yield from group.to_pylist()
-    except (OSError, ValueError) as error:
+            for batch in opened.iter_batches(batch_size=_AT_ONCE, columns=list(columns)):
+                yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    except (OSError, ValueError, KeyError) as error:
         raise DarnerError(f"The archive's file {file.name} cannot be read: {error}.") from error
 
 
-def _entry(record: JobRecord) -> Entry:
-    last = max((int(event["id"]) for event in record.events), default=0)
-    return Entry(record.id, str(record.job["state"]), int(record.job["finished_at"] or 0), last)
-
-
-def record_of(row: dict[str, Any]) -> JobRecord:
-    """A record from a row of a segment. DarnerError for one that is damaged, or of a later version."""
+def row_of(record: JobRecord) -> Row:
+    """A record as a row. DarnerError for one that cannot be written."""
     try:
-        body = checked(orjson.loads(row["body"]))
-        job = {name: row[name] for name in COLUMNS}
+        body = blob_of(record, omit=_OWN).decode()
+        return (*(record.job.get(name) for name in COLUMNS), sorted(record.clusters), body)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DarnerError(f"Job {record.id} cannot be archived: {error}.") from error
+
+
+def row_of_fold(columns: Sequence[Any], clusters: Sequence[int], text: bytes) -> Row:
+    """A warm job as a row, from its blob as it is. `columns`: the values of LEFT. DarnerError for a blob that is damaged."""
+    blob = parsed(text)
+    try:
+        own = {name: blob["j"].pop(name, "") for name in _OWN}
+        left = iter(columns)
+        values = [own[name] if name in _OWN else next(left) for name in COLUMNS]
+        return (*values, sorted(clusters), orjson.dumps(blob).decode())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DarnerError(f"Job {columns[0]} cannot be archived: {type(error).__name__}.") from error
+
+
+def record_of(row: Row) -> JobRecord:
+    """A record from a row. DarnerError for one that is damaged, or of a later version."""
+    job: dict[str, Any] = dict(zip(NAMES, row, strict=True))
+    body, clusters = job.pop("body"), job.pop("clusters")
+    try:
+        blob = parsed(body)
+        blob["j"] = {**blob["j"], **{name: job[name] for name in _OWN if job[name]}}
         job |= {"tier": int(Tier.ARCHIVE), "class": 0, "idempotency_key": None}
-        body["j"] = {**body["j"], **{name: row[name] for name in _OWN if row[name]}}
-        return record_from(job, tuple(row["clusters"]), body, ())
+        return record_from(job, tuple(clusters), blob, ())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DarnerError(f"Job {row.get('id')} in the archive is damaged: {type(error).__name__}.") from error
+        raise DarnerError(f"Job {job['id']} in the archive is damaged: {type(error).__name__}.") from error
 
 
-def digest_of(record: JobRecord) -> int:
-    """64 bits that say what a record says; what becomes of its row (tier, class) is no part of it."""
-    job = {name: value for name, value in record.job.items() if name in _KEPT}
-    whole = [record.id, job, record.args, record.result, sorted(record.clusters), record.parts, record.events]
-    return int.from_bytes(hashlib.blake2b(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS), digest_size=8).digest())
+def digest_of(row: Row) -> int:
+    """64 bits that say what a row says."""
+    return int.from_bytes(hashlib.blake2b(orjson.dumps(row), digest_size=8).digest())
 
 
 def file_digest(file: Path) -> str:
@@ -215,35 +211,38 @@ def schema() -> Any:  # noqa: ANN401  (pyarrow's)
     return arrow.schema(fields, metadata={"darner": json.dumps({"format": FORMAT})})
 
 
-def _row(record: JobRecord) -> dict[str, Any]:
-    row = {name: record.job.get(name) for name in COLUMNS}
-    return {**row, "clusters": list(record.clusters), "body": blob_of(record, omit=_OWN).decode()}
-
-
-class _Tally:
-    """Facts of the records that went by."""
+class Tally:
+    """Facts of the rows that went by."""
 
     def __init__(self) -> None:
-        self._ids: list[int] = []
-        self._created: list[int] = []
-        self._base = 0
+        self._rows = 0
         self._sum = 0
+        self._ids = (0, 0)
+        self._created = (0, 0)
+        self._base = 0
         self._seen: dict[str, set[Any]] = {name: set() for name, _ in (*_FACETS, ("clusters", ""))}
+        self._sets = [(self._seen[name], NAMES.index(column)) for name, column in _FACETS]
 
-    def add(self, record: JobRecord) -> None:
-        digest, created = digest_of(record), int(record.job["created_at"])
-        self._base = max(self._base, int(record.job["base_at"] or 0))
-        self._ids.append(record.id)
-        self._created.append(created)
-        self._sum = (self._sum + digest) % 2**64
-        for name, value in _FACETS:
-            self._seen[name].add(record.job[value])
-        self._seen["clusters"].update(record.clusters)
+    def add(self, row: Row) -> int:
+        """Count a row in; its digest."""
+        digest = digest_of(row)
+        self._sum += digest
+        number, created, base = row[0], row[_CREATED], row[_BASE] or 0
+        if not self._rows:
+            self._ids, self._created = (number, number), (created, created)
+        self._rows += 1
+        self._ids = (min(self._ids[0], number), max(self._ids[1], number))
+        self._created = (min(self._created[0], created), max(self._created[1], created))
+        self._base = max(self._base, base)
+        for found, index in self._sets:
+            found.add(row[index])
+        self._seen["clusters"].update(row[_CLUSTERS])
+        return digest
 
     def facts(self) -> Facts:
+        """All but what only the finished file tells."""
         few = {name: sorted(found) for name, found in self._seen.items() if len(found) <= _FEW}
         return Facts(
-            rows=len(self._ids), digest=f"{self._sum:016x}", min_id=min(self._ids, default=0), max_id=max(self._ids, default=0),
-            min_created_at=min(self._created, default=0), max_created_at=max(self._created, default=0), max_base_at=self._base,
-            facets=few,
+            rows=self._rows, digest=f"{self._sum % 2**64:016x}", min_id=self._ids[0], max_id=self._ids[1],
+            min_created_at=self._created[0], max_created_at=self._created[1], max_base_at=self._base, facets=few,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from darner.retention.archive.segment import file_digest
 from darner.retention.archive.storage import MARK, DirectoryStorage, Storage
 
 NAME = "2026/11/all-20261125T101500-1a2b3c4d.parquet"
+SIGNED = "AWS4-HMAC-SHA256 Credential=tester/20261125/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 KEYS = {"access_key_id": "tester", "secret_access_key": "secret", "region": "us-east-1"}
 
 
@@ -41,7 +42,7 @@ def s3() -> Iterator[str]:
 
 def put(address: str, data: bytes = b"") -> None:
     """Make a bucket, or an object in one, as somebody else would."""
-    httpx.put(address, content=data).raise_for_status()
+    httpx.put(address, content=data, headers={"Authorization": SIGNED}).raise_for_status()
 
 
 @pytest.fixture(params=["directory", "s3"])
