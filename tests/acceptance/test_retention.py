@@ -359,6 +359,21 @@ def test_json_is_all_there_is_on_stdout(shared_cluster: UpCluster, words: tuple[
         assert isinstance(json.loads(line), dict)
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["people", "json"])
+def test_a_terminal_that_knows_few_characters_gets_the_answer_all_the_same(system: UpCluster, more: tuple[str, ...]) -> None:
+    command = ["retention", "policy", "set", "--rule", "success", "--warm", "9d", "--dry-run", *more]
+    env = {**system.env, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*darner_command(), "--data-dir", str(system.data_dir), *command], env=env, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    if more:
+        assert "Rule success: warm 7d → 9d." in json.loads(done.stdout)["diff"]["words"]
+    else:
+        assert b"warm 7d -> 9d" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -1,32 +1,54 @@
 """How commands print: JSON for programs, tables and bars for people. Progress goes to stderr, and only to a terminal."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from darner.kit.units import format_duration
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What terminals that know few characters get instead.
+_PLAIN = str.maketrans({"→": "->", "…": "...", "–": "-"})
 
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
+    print(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout)), flush=True)  # noqa: T201
 
 
 def say(text: str = "") -> None:
     """One line of the answer."""
-    print(text, flush=True)  # noqa: T201
+    print(_shown(text, sys.stdout), flush=True)  # noqa: T201
 
 
 def note(text: str) -> None:
     """One line beside the answer, on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(_shown(text, sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def is_unicode(stream: TextIO) -> bool:
+    """Whether it takes every character."""
+    return "utf" in (stream.encoding or "utf-8").lower()
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    """The text as the stream can take it: a line with a question mark in it is better than none.
+
+    What others typed (reasons, labels, URLs) must not steer this terminal.
+    """
+    text = _CONTROL.sub("?", text)
+    if is_unicode(stream):
+        return text
+    encoding = stream.encoding or "ascii"
+    return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as their content; the last one may run on. Plain text, so that it pipes well."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[str(cell).replace("\n", " ") for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headings), *texts]) for column in range(len(headings))]
     for line in [list(headings), *texts]:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,12 +1,12 @@
 """Running a command: errors become one paragraph on stderr and an exit code, never a traceback."""
 
 import asyncio
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import typer
 
+from darner.app.cli.output import note
 from darner.core.errors import DarnerError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -55,7 +55,7 @@ def guarded(app: typer.Typer, arguments: list[str]) -> int:
 
 def complain(text: str) -> None:
     """One paragraph for a person."""
-    print(f"darner: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    note(f"darner: {text}")
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
-from darner.app.cli.output import moment
+from darner.app.cli.output import is_unicode, moment
 from darner.kit.units import format_size
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -43,4 +43,4 @@ def _columns(values: Sequence[float], width: int) -> list[float]:
 def _is_plain(plain: bool | None) -> bool:
     if plain is not None:
         return plain
-    return "utf" not in (sys.stdout.encoding or "").lower()
+    return not is_unicode(sys.stdout)
