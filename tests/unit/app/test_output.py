@@ -2,31 +2,33 @@
 
 import io
 import json
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
 from darner.app.cli.output import note, print_json, say, table
 
 
-@pytest.fixture
-def ascii_out(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+@contextmanager
+def ascii_terminal() -> Iterator[io.BytesIO]:
     """A terminal that knows ASCII alone."""
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii"))
-    return raw
+    with io.TextIOWrapper(raw, encoding="ascii") as stream, redirect_stdout(stream), redirect_stderr(stream):
+        yield raw
 
 
-def test_a_terminal_that_knows_few_characters_gets_others(ascii_out: io.BytesIO) -> None:
-    say("warm 7d → 9d … für")
-    note("→")
-    assert ascii_out.getvalue() == b"warm 7d -> 9d ... f?r\n->\n"
+def test_a_terminal_that_knows_few_characters_gets_others() -> None:
+    with ascii_terminal() as out:
+        say("warm 7d → 9d … für")
+        note("→")
+        assert out.getvalue() == b"warm 7d -> 9d ... f?r\n->\n"
 
 
-def test_json_loses_nothing_on_its_way(ascii_out: io.BytesIO) -> None:
-    print_json({"words": "7d → 9d"})
-    assert json.loads(ascii_out.getvalue()) == {"words": "7d → 9d"}
+def test_json_loses_nothing_on_its_way() -> None:
+    with ascii_terminal() as out:
+        print_json({"words": "7d → 9d"})
+        assert json.loads(out.getvalue()) == {"words": "7d → 9d"}
 
 
 def test_what_others_typed_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
