@@ -38,6 +38,7 @@ COUNTED = 1_000_000
 _SHOWN_REFUSED = 5
 _SHOWN_ERROR = 300
 _row = export_outbox.c
+_IN_ORDER = (_row.not_before, _row.created_at, _row.id)
 
 
 def enqueue(conn: Connection, job_ids: Sequence[int], sink: str, now_ms: int) -> int:
@@ -76,16 +77,18 @@ def refused_where(sink: str) -> ColumnElement[bool]:
     return and_(waiting_where(sink), _row.not_before > _row.created_at)
 
 
-def due_statement(sink: str, now_ms: int, limit: int, *, refused: bool = False) -> Select[Any]:
+def due_statement(sink: str, now_ms: int, limit: int, *, refused: bool = False, dialect: str = "sqlite") -> Select[Any]:
     """The next rows to deliver, those first that have been due for longest; refused ones apart from the others."""
     lane = _row.not_before > _row.created_at if refused else _row.not_before <= _row.created_at
     due = and_(waiting_where(sink), _row.not_before <= now_ms, lane)
-    return select(_row.id, _row.job_id, _row.attempts).where(due).order_by(_row.not_before, _row.created_at, _row.id).limit(limit)
+    # The index has it there, and it is the same for all that wait; but PostgreSQL does not see that, and MySQL sees only that.
+    order = (_row.acked_at, *_IN_ORDER) if dialect == "postgresql" else _IN_ORDER
+    return select(_row.id, _row.job_id, _row.attempts).where(due).order_by(*order).limit(limit)
 
 
 def due(conn: Connection, sink: str, now_ms: int, limit: int, *, refused: bool = False) -> list[Waiting]:
     """`due_statement`, done."""
-    found = conn.execute(due_statement(sink, now_ms, limit, refused=refused))
+    found = conn.execute(due_statement(sink, now_ms, limit, refused=refused, dialect=conn.dialect.name))
     return [Waiting(id=row.id, job_id=row.job_id, attempts=row.attempts) for row in found]
 
 
@@ -127,13 +130,13 @@ def heal_times(conn: Connection, sink: str, now_ms: int, limit: int) -> int:
     ahead = and_(waiting_where(sink), _row.not_before > now_ms + RETRY_CAP_MS)
     made = case((_row.created_at > now_ms, now_ms), else_=_row.created_at)
     values = {"not_before": now_ms, "created_at": made}
-    return bounded_update(conn, export_outbox, ahead, values, limit=limit, order_by=[_row.not_before])
+    return bounded_update(conn, export_outbox, ahead, values, limit=limit, order_by=_IN_ORDER)
 
 
 def retry(conn: Connection, sink: str, limit: int) -> int:
     """At most `limit` refused rows are due at once, with the others; the number."""
     values = {"not_before": _row.created_at}
-    return bounded_update(conn, export_outbox, refused_where(sink), values, limit=limit, order_by=[_row.not_before])
+    return bounded_update(conn, export_outbox, refused_where(sink), values, limit=limit, order_by=_IN_ORDER)
 
 
 def drop_sink(conn: Connection, sink: str, limit: int) -> tuple[int, bool]:
@@ -199,7 +202,7 @@ def _sink_backlog(conn: Connection, name: str, kind: str | None, known: Any, now
 
 def _refusals(conn: Connection, sink: str) -> tuple[Refused, ...]:
     rows = select(_row.job_id, _row.attempts, _row.not_before, _row.error).where(refused_where(sink))
-    found = conn.execute(rows.order_by(_row.not_before, _row.created_at, _row.id).limit(_SHOWN_REFUSED))
+    found = conn.execute(rows.order_by(*_IN_ORDER).limit(_SHOWN_REFUSED))
     return tuple(
         Refused(job_id=row.job_id, attempts=row.attempts, next_at=row.not_before, error=row.error[:_SHOWN_ERROR]) for row in found
     )
