@@ -196,6 +196,42 @@ def test_jobs_that_others_change_while_they_are_folded_are_neither_lost_nor_doub
     assert history.read_sync(count_of(job_fold)) >= JOBS - len(TOUCHED)
 
 
+def test_readers_see_whole_jobs_while_they_are_folded(history: Database) -> None:
+    codec = Codec()
+    dictionaries(history, codec)
+    reader, done = SqlHistory(history, codec), threading.Event()
+
+    def fold(first: int) -> None:
+        history.write_sync(lambda conn: fold_free(conn, range(first, first + 5), codec))
+        if first + 5 > JOBS:
+            done.set()
+
+    def look(_: int) -> None:
+        while not done.is_set():
+            page = asyncio.run(reader.page(JobQuery(limit=JOBS)))
+            assert [found.id for found, _ in page] == list(range(JOBS, 0, -1))
+            assert all(args and found.summary for found, args in page)
+
+    def look_closely(_: int) -> None:
+        key = 0
+        while not done.is_set():
+            key = key % JOBS + 1
+            details = asyncio.run(reader.details(key))
+            assert details.args
+            assert details.result
+            assert len(asyncio.run(reader.parts(key))) == 1
+            assert len(asyncio.run(reader.events(key))) == 4
+
+    def look_at_records(_: int) -> None:
+        while not done.is_set():
+            for record in history.read_sync(lambda conn: read_records(conn, range(1, JOBS, 9), codec)):
+                assert record.args
+                assert (len(record.parts), len(record.events), len(record.clusters)) == (1, 4, 1)
+
+    together([(fold, range(1, JOBS + 1, 5))], [(look, [0])], [(look_closely, [0])], [(look_at_records, [0])])
+    assert history.read_sync(count_of(job_fold)) == JOBS
+
+
 def check_whole(db: Database, record: JobRecord, *, bio: str) -> None:
     """The job is whole, in one tier, and what was done to it is there."""
     assert record.args

@@ -53,13 +53,14 @@ REDACTED = Reading(job=redact_job, args=partial(redact_json, args=True), documen
 def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Reading = PLAIN) -> list[JobRecord]:
     """The records of the jobs that there are, in the order of `ids`. What is folded already was redacted then."""
     rows = {int(row[0]): dict(zip(_JOB_NAMES, row, strict=True)) for row in conn.execute(select(job).where(job.c.id.in_(ids)))}
-    warm = read_folds(conn, list(rows), codec)
-    hot = [key for key in rows if key not in warm]
-    payloads = _by_job(conn, job_payload, (job_payload.c.args, job_payload.c.result), hot)
-    parts = _by_job(conn, job_part, _PART_COLUMNS, hot)
+    maybe_hot = [key for key, row in rows.items() if row["tier"] != Tier.WARM]
+    payloads = _by_job(conn, job_payload, (job_payload.c.args, job_payload.c.result), maybe_hot)
+    parts = _by_job(conn, job_part, _PART_COLUMNS, maybe_hot)
     # A warm job may have events of its own again: it was held, for instance.
     events = _by_job(conn, job_event, _EVENT_COLUMNS, list(rows))
     clusters = _by_job(conn, job_cluster, (job_cluster.c.cluster_id,), list(rows))
+    # Blobs last: a job that is folded between two of these statements has one, and what was read of its rows does not count.
+    warm = read_folds(conn, list(rows), codec)
     found = []
     for key in ids:
         if key not in rows:
@@ -67,8 +68,9 @@ def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Re
         mine = tuple(int(one["cluster_id"]) for one in clusters.get(key, ()))
         late = tuple(events.get(key, ()))
         if key in warm:
-            found.append(record_from(rows[key], mine, warm[key], late))
-        else:
+            row = {**rows[key], "tier": rows[key]["tier"] or int(Tier.WARM)}
+            found.append(record_from(row, mine, warm[key], late))
+        elif rows[key]["tier"] != Tier.WARM:
             beside = _Beside(payloads.get(key, ()), parts.get(key, ()), late)
             found.append(_from_rows(reading, rows[key], mine, beside))
     return found
@@ -161,9 +163,11 @@ def record_from(
 ) -> JobRecord:
     """A record from its row, what a blob holds, and the timeline's lines that came after it was folded."""
     since = int(row["created_at"])
+    told = tuple(_near(blob["e"], since, 1))
+    known = {event["id"] for event in told}
     return JobRecord(
         id=row["id"], job=whole_row(row, blob), args=blob["a"], result=blob["r"], clusters=clusters,
-        parts=tuple(_near(blob["p"], since, 1)), events=(*_near(blob["e"], since, 1), *late),
+        parts=tuple(_near(blob["p"], since, 1)), events=(*told, *(event for event in late if event["id"] not in known)),
     )  # fmt: skip
 
 

@@ -68,12 +68,12 @@ class SqlHistory:
         """Parts in the order of their ids."""
 
         def read(conn: Connection) -> list[Part] | None:
-            folded, record = self._folded(conn, job_id)
-            if record is not None or folded is None:
-                return None if record is None else parts_of_record(record)
             part = job_part.c
             statement = select(job_part).where(part.job_id == job_id, part.id > after_id).order_by(part.id).limit(limit)
-            return [part_from(row) for row in conn.execute(statement).mappings()]
+            plain = [part_from(row) for row in conn.execute(statement).mappings()]
+            # Afterwards: if it is not folded then, these were all.
+            folded, record = self._folded(conn, job_id)
+            return plain if folded is False else None if record is None else parts_of_record(record)
 
         found = await self._either(job_id, read, parts_of_record)
         return [part for part in found if part.id > after_id][:limit]
@@ -82,12 +82,11 @@ class SqlHistory:
         """Timeline lines in order, those after `after_id`."""
 
         def read(conn: Connection) -> list[TimelineEvent] | None:
-            folded, record = self._folded(conn, job_id)
-            if record is not None or folded is None:
-                return None if record is None else events_of_record(record)
             event = job_event.c
             statement = select(job_event).where(event.job_id == job_id, event.id > after_id).order_by(event.id).limit(limit)
-            return [event_from(row) for row in conn.execute(statement).mappings()]
+            plain = [event_from(row) for row in conn.execute(statement).mappings()]
+            folded, record = self._folded(conn, job_id)
+            return plain if folded is False else None if record is None else events_of_record(record)
 
         found = await self._either(job_id, read, events_of_record)
         return [event for event in found if event.id > after_id][:limit]

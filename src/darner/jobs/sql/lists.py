@@ -84,16 +84,19 @@ def _completed(conn: Connection, rows: Sequence[Mapping[Any, Any]], codec: Codec
 
     A blob that cannot be read must not hide the other jobs of its page: its job says so in `error`.
     """
-    blobs, damaged = readable_folds(conn, [row["id"] for row in rows if row["tier"] != Tier.HOT], codec)
-    plain = [row["id"] for row in rows if row["id"] not in blobs and row["id"] not in damaged]
-    wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(plain))
-    args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if plain else {}
+    hot = [row["id"] for row in rows if row["tier"] != Tier.WARM]
+    wanted = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(hot))
+    args = {int(key): orjson.loads(text) for key, text in conn.execute(wanted)} if hot else {}
+    # Those whose payload is not there any more were folded since their row was read.
+    blobs, damaged = readable_folds(conn, [row["id"] for row in rows if row["id"] not in args], codec)
     for row in rows:
-        blob = blobs.get(row["id"])
-        if blob is not None:
-            yield job_from(whole_row(row, blob)), blob["a"]
-        else:
-            yield job_from({**row, "error": damaged.get(row["id"], row["error"])}), args.get(row["id"], {})
+        key = row["id"]
+        if key in blobs:
+            yield job_from({**whole_row(row, blobs[key]), "tier": row["tier"] or int(Tier.WARM)}), blobs[key]["a"]
+        elif key in damaged:
+            yield job_from({**row, "error": damaged[key]}), {}
+        elif key in args or row["tier"] != Tier.WARM:
+            yield job_from(row), args.get(key, {})
 
 
 class Search:
