@@ -113,6 +113,22 @@ class Exporter:
         _log.info("export is tried again", sink=sink, by=by, refused=count)
         return count
 
+    async def send_again(self, sink: str, *, since_ms: int, until_ms: int, by: str) -> int:
+        """The sink has lost what it acknowledged between these moments: send it again, with the same keys. NotFoundError.
+
+        As far as the jobs are still in the database, which they do not leave before it is acknowledged anew; how many.
+        """
+        await self._known(sink)
+        count, after = 0, 0
+        while True:
+            step = partial(outbox.send_again, sink=sink, between=(since_ms, until_ms), after=after, limit=_ROWS_AT_ONCE)
+            more, after = await self._db.write(step)
+            count += more
+            if not after:
+                break
+        _log.warning("jobs are exported again", sink=sink, by=by, jobs=count)
+        return count
+
     async def drop(self, sink: str, *, by: str) -> int:
         """Forget a sink that is not configured and that no rule names: jobs wait for it no more; how many did."""
         await self._known(sink)

@@ -139,6 +139,24 @@ def retry(conn: Connection, sink: str, limit: int) -> int:
     return bounded_update(conn, export_outbox, refused_where(sink), values, limit=limit, order_by=_IN_ORDER)
 
 
+def send_again(conn: Connection, sink: str, between: tuple[int, int], after: int, limit: int) -> tuple[int, int]:
+    """What the sink acknowledged between two moments waits for it again, among the next `limit` rows after a row.
+
+    How many, and where to go on, 0 at the end.
+    """
+    seen = conn.execute(select(_row.id, _row.sink, _row.acked_at).where(_row.id > after).order_by(_row.id).limit(limit)).all()
+    if not seen:
+        return 0, 0
+    since, until = between
+    lost = [row.id for row in seen if row.sink == sink and row.acked_at is not None and since <= row.acked_at <= until]
+    if lost:
+        values = {"acked_at": None, "not_before": _row.created_at, "attempts": 0}
+        conn.execute(update(export_outbox).where(_row.id.in_(lost)).values(values))
+        fewer = {"delivered": export_sink.c.delivered - len(lost)}
+        conn.execute(update(export_sink).where(export_sink.c.name == sink).values(fewer))
+    return len(lost), int(seen[-1].id)
+
+
 def drop_sink(conn: Connection, sink: str, limit: int) -> tuple[int, bool]:
     """Forget a sink that nobody names, at most `limit` rows at once: how many of them waited, and whether it is gone."""
     order = [_row.id]

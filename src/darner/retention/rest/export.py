@@ -3,17 +3,28 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from darner.retention.engine import moment
 from darner.retention.export.exporter import Exporter
 from darner.retention.export.values import Failing, Refused, SinkBacklog
 from darner.retention.rest.asker import Asker
 
+
+class Span(BaseModel):
+    """When the sink acknowledged what it has lost since; RFC 3339."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime
+    until: AwareDatetime
+
+
 SinkName = Annotated[str, Path(min_length=1, max_length=64)]
 
 
 def routes(api: APIRouter, exporter: Exporter) -> None:
-    """List sinks, try again, forget one."""
+    """List sinks, try again, send again, forget one."""
 
     @api.get("/exports")
     async def exports(_: Asker) -> list[dict[str, Any]]:
@@ -22,6 +33,11 @@ def routes(api: APIRouter, exporter: Exporter) -> None:
     @api.post("/exports/{sink}:retry")
     async def retry(sink: SinkName, asker: Asker) -> dict[str, Any]:
         return {"sink": sink, "retried": await exporter.retry(sink, by=asker.name)}
+
+    @api.post("/exports/{sink}:resend")
+    async def resend(sink: SinkName, body: Span, asker: Asker) -> dict[str, Any]:
+        since_ms, until_ms = (int(at.timestamp() * 1000) for at in (body.since, body.until))
+        return {"sink": sink, "resent": await exporter.send_again(sink, since_ms=since_ms, until_ms=until_ms, by=asker.name)}
 
     @api.delete("/exports/{sink}")
     async def drop(sink: SinkName, asker: Asker) -> dict[str, Any]:

@@ -125,3 +125,18 @@ async def test_two_managers_share_the_work_without_doing_it_twice(jobs: Jobs) ->
             await asyncio.sleep(0.02)
         await until(lambda: jobs.acknowledged() == ids)
     assert sorted(one.job_id for sink in sinks.values() for one in sink.taken) == ids
+
+
+def test_what_a_sink_lost_in_a_span_of_time_waits_again(jobs: Jobs) -> None:
+    ids = jobs.add(6)
+    rows = [one.id for one in jobs.db.read_sync(lambda conn: outbox.due(conn, "log", 2**62, 10))]
+    for number, row in enumerate(rows):
+        jobs.db.write_sync(partial(outbox.acknowledge, sink="log", rows=[row], now_ms=100 + number))
+    again = partial(outbox.send_again, sink="log", between=(101, 104), limit=4)
+    assert jobs.db.write_sync(partial(again, after=0)) == (3, rows[3])
+    assert jobs.db.write_sync(partial(again, after=rows[3])) == (1, rows[5])
+    assert jobs.db.write_sync(partial(again, after=rows[5])) == (0, 0)
+    assert due_jobs(jobs, 2**62) == ids[1:5]
+    assert jobs.acknowledged() == [ids[0], ids[5]]
+    (found,) = jobs.db.read_sync(lambda conn: outbox.backlog(conn, {}, 100))
+    assert (found.pending, found.delivered) == (4, 2)

@@ -89,6 +89,14 @@ async def test_people_see_what_waits_and_why_and_can_act(history: History) -> No
             while (shown := (await http.get("/exports")).json())[0]["state"] != "idle":
                 pass
             assert shown[0]["acked_at"].endswith("Z")
+            span = {"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+            assert (await http.post("/exports/never:resend", json=span)).status_code == 404
+            assert (await http.post("/exports/log:resend", json={"since": "yesterday"})).status_code == 422
+            assert (await http.post("/exports/log:resend", json=span)).json() == {"sink": "log", "resent": 3}
+            while (await http.get("/exports")).json()[0]["delivered"] < 3:
+                pass
+            assert sorted(one.job_id for one in sink.taken) == [1, 1, 2, 2, 3, 3]
+            assert len({one.key for one in sink.taken}) == 3
             refused = await http.get("/exports", headers={"Authorization": f"Bearer {powerless.reveal()}"})
             assert refused.status_code == 403
 
