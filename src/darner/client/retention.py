@@ -71,9 +71,9 @@ class RetentionRest:  # size: one method per question; each is a line or two
         """What a `policy`, `preset` or `version` would do; without one, the policy in force."""
         return await self._send("POST", "/preview", candidate or {}, timeout_s=_LONG_S)
 
-    async def suggestions(self) -> list[Json]:
-        """What might be better than the policy in force."""
-        return await self._list("/suggestions", timeout_s=_LONG_S)
+    async def suggestions(self, *, timeout_s: float = _LONG_S) -> list[Json]:
+        """What might be better than the policy in force; each is previewed, so a long history takes a while."""
+        return await self._list("/suggestions", timeout_s=timeout_s)
 
     async def import_policy(self, manager_yaml: Json) -> Json:
         """Make what an upstream manager.yaml says about retention the policy."""

@@ -24,9 +24,9 @@ def say(text: str = "") -> None:
     print(_shown(text, sys.stdout), flush=True)  # noqa: T201
 
 
-def note(text: str) -> None:
+def note(text: str, *, end: str = "\n") -> None:
     """One line beside the answer, on stderr."""
-    print(_shown(text, sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
+    print(_shown(text, sys.stderr), file=sys.stderr, flush=True, end=end)  # noqa: T201
 
 
 def is_unicode(stream: TextIO) -> bool:

@@ -3,11 +3,28 @@
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from darner.app.cli.output import note
 from darner.kit.units import format_duration, format_size
 
 REDRAW_S = 0.1
 BAR_CELLS = 30
+
+
+@contextmanager
+def told_on_terminal(text: str) -> Iterator[None]:
+    """A line on a terminal for as long as something takes."""
+    shown = sys.stderr.isatty()
+    if shown:
+        note(text, end="")
+    try:
+        yield
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 class ProgressLine:

@@ -8,6 +8,7 @@ import typer
 from darner.app.cli.api import ask
 from darner.app.cli.complete import presets
 from darner.app.cli.output import moment, print_json, say, table
+from darner.app.cli.progress import told_on_terminal
 from darner.app.cli.retention.reading import named, read_policy
 from darner.app.cli.retention.words import WILL, bulleted, counted, sized
 from darner.app.cli.run import UsageProblem
@@ -57,11 +58,13 @@ def preview(
 
 def look(context: typer.Context, candidate: Json) -> dict[str, Any]:
     """A preview from the manager. InvalidInputError names the rule."""
-    try:
-        return ask(context, lambda api: api.retention.preview(candidate))
-    except InvalidInputError as error:
-        policy = candidate.get("policy")
-        raise named(error, policy if isinstance(policy, Mapping) else {}) from None
+    # A long history takes some seconds.
+    with told_on_terminal("looking at all jobs …"):
+        try:
+            return ask(context, lambda api: api.retention.preview(candidate))
+        except InvalidInputError as error:
+            policy = candidate.get("policy")
+            raise named(error, policy if isinstance(policy, Mapping) else {}) from None
 
 
 def say_preview(shown: Json) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 _RUNS = 5
+# A status must not wait long for what nobody needs at once.
+_SUGGESTIONS_S = 5.0
 _STAGES = {
     "calm": "there is room",
     "warn": "room gets scarce",
@@ -50,7 +52,7 @@ async def everything(api: "ManagerRest") -> dict[str, Any]:
         _if_there(retention.growth()),
         _if_there(retention.archive()),
         _if_there(retention.exports()),
-        _if_there(retention.suggestions()),
+        _if_there(retention.suggestions(timeout_s=_SUGGESTIONS_S)),
         retention.runs(limit=_RUNS),
     )
     names = ("policy", "growth", "archive", "exports", "suggestions", "runs")
@@ -85,7 +87,10 @@ def say_status(context: typer.Context, found: Json) -> None:
         _say_failed("export", exports)
     for sink in _listed(exports):
         _line("export", _sink(sink, now))
-    for one in _listed(found.get("suggestions")):
+    suggestions = found.get("suggestions")
+    if isinstance(suggestions, Mapping):
+        _say_failed("suggested", suggestions)
+    for one in _listed(suggestions):
         _say_suggestion(one)
     _say_runs(found)
 
