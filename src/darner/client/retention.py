@@ -189,6 +189,10 @@ class RetentionRest:  # size: one method per question; each is a line or two
         """Try again now what a sink refused."""
         return await self._send("POST", f"/exports/{quote(sink, safe='')}:retry")
 
+    async def resend_export(self, sink: str, since: str, until: str) -> Json:
+        """Tell a sink again what it acknowledged between two times (RFC 3339)."""
+        return await self._send("POST", f"/exports/{quote(sink, safe='')}:resend", {"since": since, "until": until})
+
     async def drop_export(self, sink: str) -> Json:
         """Let nothing wait for a sink that is not configured any more."""
         return await self._send("DELETE", f"/exports/{quote(sink, safe='')}")

@@ -57,6 +57,7 @@ async def all_requests() -> list[tuple[str, str, object, Mapping[str, Any]]]:
         single.add_hold(job_id=None, match={"tags": ["t"]}, reason="r", until=None),
         single.growth(), single.growth("90d"), single.budget(), single.set_budget(budget="none", shorten=None, reason=""),
         single.archive(), single.erase([5, 6], "r"), single.retry_export("siem"), single.drop_export("siem"),
+        single.resend_export("siem", "2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"),
         listing.versions(limit=5), listing.presets(), listing.suggestions(), listing.runs(limit=5), listing.batches(7, limit=5),
         listing.holds(), listing.segments(limit=5), listing.exports(),
     ):  # fmt: skip

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +10,8 @@ from darner.app.cli import complete
 from darner.app.cli.api import ask
 from darner.app.cli.jobs import JobId
 from darner.app.cli.output import moment, print_json, say, table
-from darner.app.cli.retention.words import matched, when
+from darner.app.cli.retention.words import matched, point, when
 from darner.app.cli.run import UsageProblem
-from darner.kit.units import parse_duration
 
 if TYPE_CHECKING:
     from darner.client.rest import ManagerRest
@@ -125,14 +123,7 @@ def add_hold(
 
 def end_of(text: str, now: str) -> str:
     """RFC 3339 of `30d` from a moment on, or of a time. Raises UsageProblem."""
-    try:
-        at = datetime.fromisoformat(now) + timedelta(seconds=parse_duration(text))
-    except (ValueError, OverflowError):
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            raise UsageProblem(f"--until {text}: expected a duration like 30d, or a time like 2027-01-31T00:00:00Z") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return point(text, now, sign=1, option="--until")
 
 
 def parse_labels(words: list[str]) -> dict[str, list[str]]:

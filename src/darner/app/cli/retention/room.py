@@ -9,7 +9,7 @@ import typer
 from darner.app.cli.api import ask
 from darner.app.cli.jobs import confirm
 from darner.app.cli.output import ago, moment, print_json, say, table
-from darner.app.cli.retention.words import counted, sized, when
+from darner.app.cli.retention.words import counted, point, sized, when
 from darner.core.errors import DarnerError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     exports.callback()(_exports)
     exports.command("ls")(exports_ls)
     exports.command("retry")(exports_retry)
+    exports.command("resend")(exports_resend)
     exports.command("drop")(exports_drop)
     app.add_typer(exports, name="exports")
 
@@ -146,6 +147,23 @@ def exports_retry(context: typer.Context, sink: Sink) -> None:
     """Try again now what a sink refused, without waiting for its turn."""
     found = ask(context, lambda api: api.retention.retry_export(sink))
     print_json(found) if context.obj.json else say(f"{counted(found['retried'])} will be told to {sink} again now")
+
+
+def exports_resend(
+    context: typer.Context,
+    sink: Sink,
+    since: Annotated[str, typer.Option(help="From this long ago, like 24h, or from a time on.")],
+    until: Annotated[str, typer.Option(help="To this long ago, or to a time.")] = "0s",
+) -> None:
+    """Tell a sink again what it has acknowledged and then lost; as far as the jobs are still there."""
+
+    async def question(api: "ManagerRest") -> dict[str, Any]:
+        now = str((await api.retention.status())["now"])
+        times = [point(text, now, sign=-1, option=option) for text, option in ((since, "--since"), (until, "--until"))]
+        return await api.retention.resend_export(sink, *times)
+
+    found = ask(context, question)
+    print_json(found) if context.obj.json else say(f"{counted(found['resent'])} will be told to {sink} again")
 
 
 def exports_drop(context: typer.Context, sink: Sink) -> None:

@@ -1,10 +1,12 @@
 """How retention is written for people: rules, actions, counts, times. Plain functions of the manager's JSON."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from darner.app.cli.output import ago, moment, say
-from darner.kit.units import format_size
+from darner.app.cli.run import UsageProblem
+from darner.kit.units import format_size, parse_duration
 
 Json = Mapping[str, Any]
 TIERS = ("hot", "warm", "archive")
@@ -41,6 +43,18 @@ def sized(size: float | None) -> str:
 def when(value: object, now: float) -> str:
     """Relative and exact: `in 5h59m (2026-01-01 00:00:00Z)`."""
     return f"{ago(value, now)} ({moment(value)})" if isinstance(value, str) and value else "-"
+
+
+def point(text: str, now: str, *, sign: int, option: str) -> str:
+    """RFC 3339 of a time, or of `30d` before (`sign` -1) or after (1) the moment `now`. Raises UsageProblem."""
+    try:
+        at = datetime.fromisoformat(now) + sign * timedelta(seconds=parse_duration(text))
+    except (ValueError, OverflowError):
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageProblem(f"{option} {text}: expected a duration like 30d, or a time like 2027-01-31T00:00:00Z") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def matched(match: Json) -> str:
