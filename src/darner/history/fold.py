@@ -1,6 +1,7 @@
 """Hot jobs made warm: their rows beside `job` become one blob."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,10 +12,13 @@ from darner.core.job import Tier
 from darner.db import lean_binlog
 from darner.db.tables.jobs import job, job_event, job_fold, job_part, job_payload, job_secret
 from darner.history.codec import Codec
-from darner.history.redact import redact_text
+from darner.history.redact import redact_job, redact_text
 from darner.history.rows import FOLDED, REDACTED, blob_of, insert_folds, parsed, read_records
 
 _EMPTIED = (job_payload, job_secret, job_part, job_event)
+# Texts that stay in a warm job's row, for filters and rules; they must be as clean as its blob.
+_LEFT_TEXTS = ("tag", "application", "labels", "hold_reason")
+_UNTOUCHED_ROWS = replace(REDACTED, job=dict)
 
 
 def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
@@ -22,8 +26,13 @@ def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
 
     Secrets and signed query strings do not come along (`history.redact`). Jobs that are not hot are left alone.
     """
-    records = [record for record in read_records(conn, ids, codec, REDACTED) if record.job["tier"] == Tier.HOT]
-    folds = {record.id: codec.fold(str(record.job["type"]), blob_of(record)) for record in records}
+    records = [record for record in read_records(conn, ids, codec, _UNTOUCHED_ROWS) if record.job["tier"] == Tier.HOT]
+    folds, changed = {}, []
+    for record in records:
+        columns = redact_job(record.job)
+        folds[record.id] = codec.fold(str(record.job["type"]), blob_of(replace(record, job=columns)))
+        left = {name: columns[name] for name in _LEFT_TEXTS if columns[name] != record.job[name]}
+        changed += [(record.id, left)] if left else []
     if not folds:
         return 0
     lean_binlog(conn)
@@ -31,6 +40,8 @@ def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
     for table in _EMPTIED:
         conn.execute(delete(table).where(table.c.job_id.in_(list(folds))))
     conn.execute(update(job).where(job.c.id.in_(list(folds))).values(tier=int(Tier.WARM), **FOLDED))
+    for key, left in changed:
+        conn.execute(update(job).where(job.c.id == key).values(**left))
     return sum(one.raw_len - len(one.body) for one in folds.values())
 
 

@@ -16,12 +16,13 @@ from typing import Any, Self
 from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, StorageFullError
 from darner.core.job import Importance, Tier
 from darner.core.work import PartOrder, Verdict, WorkReport
+from darner.history.redact import redact_text
 from darner.jobs.bell import PLAN, WORK, Bell
 from darner.jobs.config import JobsConfig
 from darner.jobs.events import Action, Details, Hold, Job, JobSpec, LeasedPart, Limits, NewJob
 from darner.jobs.planner import TROUBLE_CAP_S, Planner
 from darner.jobs.ports import Admission, HostDirectory, ImageResolver, JobBook, JobHistory, RetentionView, Sealer, WorkBook
-from darner.jobs.rules import parse_request, shown_args, summary_of
+from darner.jobs.rules import labels_text, parse_request, shown_args, summary_of
 from darner.jobs.secrets import WORK as WORK_OF_TYPE
 from darner.jobs.secrets import Sealed, pack, unpack
 from darner.jobs.view import MAX_RESULT_HOSTS, result_json
@@ -99,6 +100,8 @@ class JobsEngine:
             refusal = self._ports.admission.refuses_low_priority()
             if refusal:
                 raise StorageFullError(refusal)
+        if redact_text(labels_text(spec.labels)) != labels_text(spec.labels):
+            raise InvalidInputError("labels: one looks like a secret, and everybody who sees the job sees them", field="labels")
         cluster_ids = await self._clusters_for(spec)
         args = shown_args(body["args"])
         new = NewJob(

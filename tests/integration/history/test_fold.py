@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from darner.core.errors import DarnerError, NotFoundError
 from darner.core.job import DetailState, Tier
 from darner.db import Database, db_now_ms, migrate
-from darner.db.tables.jobs import history_dictionary, job, job_event, job_fold, job_part, job_payload
+from darner.db.tables.jobs import history_dictionary, job, job_event, job_fold, job_part, job_payload, job_secret
 from darner.history.codec import Codec
 from darner.history.dictionary import Trained, store, store_none, train_type, types_to_train
 from darner.history.fold import fold_jobs
+from darner.history.record import to_bytes
 from darner.history.redact import redact_record
 from darner.history.rows import put_record, read_records
 from darner.jobs.events import JobQuery
@@ -261,3 +263,41 @@ async def test_a_damaged_job_is_shown_as_what_is_left_of_it_and_hides_no_other(d
             await history.events(key)
     assert all(page[key].summary for key in page if key not in damaged)
     assert await history.page(JobQuery(text="registry", limit=5))
+
+
+def test_no_planted_secret_is_left_in_any_table_when_a_job_was_folded(db: Database) -> None:
+    texts = (
+        "Authorization: Bearer {}",
+        "https://u:{}@o.example/a",
+        "https://o.example/a?X-Amz-Signature={}",
+        "password={}",
+        "q-ak={}",
+    )
+    canary = "CANARY-0123456789"
+
+    def plant(conn: Connection) -> None:
+        for key, text in enumerate(texts, 1):
+            said = text.format(canary)
+            columns = dict.fromkeys(("summary", "error", "bio", "tag", "application", "hold_reason"), said)
+            conn.execute(update(job).where(job.c.id == key).values(columns))
+            args = {"url": said, "headers": {"Authorization": canary, "Cookie": canary}, "password": canary, "deep": [{"x": said}]}
+            result = {"job_states": [{"error": said, "results": [{"failure_tasks": [{"description": said}]}]}]}
+            payload = {"args": orjson.dumps(args).decode(), "result": orjson.dumps(result).decode()}
+            conn.execute(update(job_payload).where(job_payload.c.job_id == key).values(payload))
+            hosts = orjson.dumps([{"hostname": "h", "ip": "1.2.3.4", "state": "FAILED", "error": said}])
+            conn.execute(update(job_part).where(job_part.c.job_id == key).values(url=said, error=said, hosts=hosts))
+            conn.execute(update(job_event).where(job_event.c.job_id == key).values(message=said))
+            conn.execute(insert(job_secret).values(job_id=key, sealed=canary.encode()))
+
+    db.write_sync(plant)
+    ids = list(range(1, len(texts) + 1))
+    db.write_sync(lambda conn: fold_jobs(conn, ids, Codec()))
+    records = db.read_sync(lambda conn: read_records(conn, ids, Codec()))
+    assert [len(one.parts) for one in records] == [1] * len(texts)
+    assert canary.encode() not in b"".join(to_bytes(one) for one in records)
+    assert all(one.args["redacted"] for one in records)
+
+    def everything(conn: Connection) -> str:
+        return "".join(repr(conn.execute(select(table)).all()) for table in (job, job_payload, job_part, job_event, job_secret))
+
+    assert canary not in db.read_sync(everything)

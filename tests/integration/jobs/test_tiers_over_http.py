@@ -292,6 +292,8 @@ async def test_a_folded_request_that_lost_a_secret_is_not_retried(face: Face) ->
         ({"labels": {"a": "v" * 129}}, "labels.a"),
         ({"labels": {"a": "two\nlines"}}, "labels.a"),
         ({"labels": {f"k{n}": "v" * 128 for n in range(16)}}, "labels"),
+        ({"labels": {"password": "CANARY-1"}}, "labels"),
+        ({"labels": {"source": "https://u:CANARY-1@o.example/"}}, "labels"),
         ({"importance": "highest"}, "importance"),
         ({"importance": 2}, "importance"),
     ],
