@@ -26,6 +26,7 @@ from darner.db import (
 from darner.db.tables import metadata
 from darner.db.tables.access import access_token
 from darner.db.tables.fleet import fleet_cluster
+from darner.db.tables.retention import lease
 
 
 @pytest.fixture
@@ -185,6 +186,18 @@ def test_a_lease_has_one_holder_and_its_epoch_only_grows(db: Database) -> None:
     second = db.write_sync(lambda conn: acquire_lease(conn, "sweep", "b", ttl_s=60))
     assert second is not None
     assert second.epoch > first.epoch
+
+
+def test_a_lease_that_a_wrong_clock_gave_for_years_ends_in_time(db: Database) -> None:
+    held = db.write_sync(lambda conn: acquire_lease(conn, "sweep", "a", ttl_s=60))
+    assert held is not None
+    years = update(lease).where(lease.c.name == "sweep").values(until=held.until_ms + 10**11)
+    db.write_sync(lambda conn: conn.execute(years))
+    assert db.write_sync(lambda conn: acquire_lease(conn, "sweep", "b", ttl_s=60)) is None
+    until = db.read_sync(lambda conn: conn.execute(select(lease.c.until).where(lease.c.name == "sweep")).scalar_one())
+    assert until <= held.until_ms + 120_000
+    # Its holder, if it lives, renews it and goes on.
+    assert db.write_sync(lambda conn: renew_lease(conn, held, ttl_s=60)).epoch == held.epoch
 
 
 def test_a_lease_that_was_never_held_goes_to_one_of_those_who_ask_at_once(db: Database) -> None:

@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from darner.core.errors import ConflictError, DarnerError, NotFoundError
 from darner.db import Database, Lease, LeaseLostError, acquire_lease, check_lease, db_now_ms, release_lease, renew_lease
-from darner.db.tables.retention import lease as lease_table
 from darner.history.codec import Codec
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
@@ -175,12 +174,8 @@ class Exporter:
                 await self._courier.clock.sleep(pace.lease_ttl_s / 3)
 
     def _acquire(self, conn: Connection) -> Lease | None:
-        """The lease, if it is free. One that ends later than any may was given by a clock that was wrong: it ends in time now."""
-        ttl_s = self._courier.pace.lease_ttl_s
-        ends = db_now_ms(conn) + int(ttl_s * 1000)
-        wrong = (lease_table.c.name == LEASE, lease_table.c.until > ends + int(ttl_s * 1000))
-        conn.execute(update(lease_table).where(*wrong).values(until=ends))
-        return acquire_lease(conn, LEASE, self._holder, ttl_s=ttl_s)
+        """The lease, if it is free."""
+        return acquire_lease(conn, LEASE, self._holder, ttl_s=self._courier.pace.lease_ttl_s)
 
     async def _hold(self, held: Lease) -> None:
         """Deliver with this lease until it is lost or the end."""
