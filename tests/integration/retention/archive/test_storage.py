@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.integration.retention.archive.keeping import kept, several
+from tests.integration.retention.history import History
 
 from darner.core.errors import ConflictError, DarnerError, InvalidInputError, NotFoundError, UnavailableError
 from darner.retention.archive.config import ArchiveConfig
@@ -161,3 +163,28 @@ def test_addresses() -> None:
     assert isinstance(open_storage(ArchiveConfig(url="gs://bucket/prefix")), ObjectStorage)
     with pytest.raises(InvalidInputError):
         open_storage(ArchiveConfig(url="ftp://host/"))
+
+
+async def test_the_life_of_jobs_in_a_bucket(s3: str, history: History, tmp_path: Path) -> None:
+    put(f"{s3}/life")
+    config = ArchiveConfig(url="s3://life/darner", cache_dir=tmp_path / "copies", cache_size=1)
+    storage = ObjectStorage(config, endpoint=s3, **KEYS)
+    keys = [key for number in range(13) for key in several(history, 2, ended_h=6 + number / 10)]
+    policy = {"rules": [{"name": "all", "hot": "2h", "archive": "60h"}]}
+    async with kept(history, config.url, policy=policy, storage=storage, segment_jobs=2) as it:
+        assert (await it.sweep()).archived == 26
+        assert history.left() == []
+        assert sorted(await it.ids()) == keys
+        await it.engine.restore(keys[0], by="ann")
+        await it.archive.erase([keys[1]], reason="asked for", by="ann")
+        for _ in range(3):
+            assert (await it.sweep()).error == ""
+        left = [keys[0], *keys[2:]]
+        assert sorted(await it.ids()) == left
+        assert "REPLACED" in it.states()
+        it.older(70)
+        for _ in range(3):
+            assert (await it.sweep()).error == ""
+        assert await it.ids() == [keys[0]]
+        assert list(storage.names()) == []
+        assert [one for one in storage.root.iterdir() if one.is_file()] == []  # no room for copies that nobody reads
