@@ -96,7 +96,7 @@ class Runner:
             self._failed(work, f"Unexpected: {type(error).__name__}.")
             return None
         if done.held_s:
-            pace.went_well(done.held_s)
+            pace.went_well(done.held_s, done.examined)
         self._meters.moved(work.name, done.changed, done.bytes)
         return done
 
