@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from darner.core.errors import DarnerError
 from darner.history.record import JobRecord, RecordQuery
 
 
@@ -9,19 +10,26 @@ class ArchiveTwin:
     """ArchiveReader over a list. What it holds is taken for sealed, and to be in no database."""
 
     def __init__(self, records: Iterable[JobRecord] = ()) -> None:
-        """`asked` keeps the queries that came."""
+        """`asked` keeps the queries that came; `failure` is raised while it is set."""
         self.records = {record.id: record for record in records}
         self.asked: list[RecordQuery] = []
+        self.failure: DarnerError | None = None
 
     async def page(self, query: RecordQuery) -> list[JobRecord]:
         """Records, newest first."""
+        self._check()
         self.asked.append(query)
         ranked = sorted(self.records.values(), key=_place, reverse=True)
         return [record for record in ranked if fits(record, query)][: query.limit]
 
     async def find(self, job_id: int) -> JobRecord | None:
         """One record."""
+        self._check()
         return self.records.get(job_id)
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
 
 def fits(record: JobRecord, query: RecordQuery) -> bool:

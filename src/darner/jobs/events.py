@@ -283,13 +283,16 @@ class JobPage(list[tuple[Job, dict[str, Any]]]):
     """Jobs of a list with their redacted args.
 
     `stopped_at`: the place (created_at, id) of the last job that a search for text looked at before the page was full, because a
-    page may cost only so much; it goes on with `before_id`.
+    page may cost only so much; it goes on with `before_id`. `missing`: what could not be looked into, in a sentence.
     """
 
-    def __init__(self, jobs: Iterable[tuple[Job, dict[str, Any]]] = (), *, stopped_at: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, jobs: Iterable[tuple[Job, dict[str, Any]]] = (), *, stopped_at: tuple[int, int] | None = None, missing: str = ""
+    ) -> None:
         """In the order of the list."""
         super().__init__(jobs)
         self.stopped_at = stopped_at
+        self.missing = missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

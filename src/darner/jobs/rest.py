@@ -87,12 +87,15 @@ def _collection(api: APIRouter, engine: JobsEngine) -> None:
     async def ls(query: Annotated[ListQuery, Query()], request: Request, response: Response, _: Asker) -> list[dict[str, Any]]:
         """Jobs, newest first: a bare array. Totals in `Link`, as upstream; or walk on with `before_id`.
 
-        A search for text that stopped before the page was full says in `X-Darner-Searched-To` at which id, to go on from.
+        A search for text that stopped before the page was full says in `X-Darner-Searched-To` at which id, to go on from. When the
+        archive does not answer, the jobs of the database are shown, and `X-Darner-Incomplete` says what is missing.
         """
         wanted = job_query(query, now=time.time())
         if wanted is None:
             return []
         page = await engine.history.page(wanted)
+        if page.missing:
+            response.headers["X-Darner-Incomplete"] = page.missing.encode("ascii", "replace").decode().replace("\n", " ")
         if page.stopped_at is not None:
             response.headers["X-Darner-Searched-To"] = str(page.stopped_at[1])
         if query.before_id is None:

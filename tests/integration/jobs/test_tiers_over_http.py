@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from darner.access import TokenService, Vault
 from darner.app import problems
+from darner.core.errors import UnavailableError
 from darner.core.job import Tier
 from darner.db import Database, db_now_ms, migrate
 from darner.db.tables.jobs import job, job_event, job_fold
@@ -324,3 +325,24 @@ def _end(db: Database, job_id: int) -> None:
 
 def _hide(conn: Connection, job_id: int) -> None:
     conn.execute(update(job).where(job.c.id == job_id).values(tier=int(Tier.DELETED)))
+
+
+async def test_an_archive_that_is_away_does_not_take_the_database_along(face: Face) -> None:
+    face.archive.failure = UnavailableError("the store größer does not answer")
+    answer = await face.api.get("/api/v1/jobs", params={"per_page": 100})
+    assert [one["id"] for one in answer.json()] == list(range(60, 20, -1))
+    assert answer.headers["X-Darner-Incomplete"].startswith("archived jobs are missing: the store gr")
+    full = await face.api.get("/api/v1/jobs", params={"per_page": 100, "tier": ["hot", "warm"]})
+    assert "X-Darner-Incomplete" not in full.headers
+    assert (await face.api.get("/api/v1/jobs", params={"tier": "archive"})).status_code == 503
+    assert (await face.api.get("/api/v1/jobs/7")).status_code == 503
+    assert (await face.api.get("/api/v1/jobs/27")).status_code == 200
+
+
+async def test_a_full_page_of_the_database_asks_the_archive_for_nothing_older(face: Face) -> None:
+    await face.ids(per_page=10)
+    assert face.archive.asked[-1].since_ms == face.first_ms + 50 * 1000
+    await face.ids(per_page=10, since="9h")
+    assert face.archive.asked[-1].since_ms == face.first_ms + 50 * 1000
+    await face.ids(per_page=100)
+    assert face.archive.asked[-1].since_ms is None

@@ -5,6 +5,7 @@ Archived jobs are merged in by the same order; a job that is in both (it moves j
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import orjson
@@ -22,8 +23,10 @@ from darner.history.rows import is_folded, read_records
 from darner.jobs.events import Details, Job, JobPage, JobQuery, Part, TimelineEvent
 from darner.jobs.sql.lists import LOOK_AT_MOST, count_jobs, page_of, place_near, place_of
 from darner.jobs.sql.rows import JOB_COLUMNS, event_from, job_from, part_from
+from darner.kit.log import get_logger
 
 T = TypeVar("T")
+_log = get_logger("jobs")
 
 
 class SqlHistory:
@@ -41,18 +44,28 @@ class SqlHistory:
     async def page(self, query: JobQuery) -> JobPage:
         """Jobs and their redacted args."""
         before = None if query.before_id is None else await self._place(query.before_id)
-        archive_only = set(query.tiers) == {Tier.ARCHIVE}
-        found = (
-            JobPage()
-            if archive_only
-            else await self._db.read(lambda conn: page_of(conn, query, before, self._codec, look_at_most=self._look_at_most))
-        )
-        archive = self._archive
+        if set(query.tiers) == {Tier.ARCHIVE}:
+            return await self._with_archived(JobPage(), query, before)
+        found = await self._db.read(lambda conn: page_of(conn, query, before, self._codec, look_at_most=self._look_at_most))
         # Pages by number stay in the database: the archive is walked by keyset only.
-        if archive is None or query.offset or (query.tiers and Tier.ARCHIVE not in query.tiers):
+        if query.offset or (query.tiers and Tier.ARCHIVE not in query.tiers):
             return found
-        # The archive after the database: a job that moves there meanwhile is in both, never in none.
-        return _merged(found, await archive.page(_archive_query(query, before)), query.limit)
+        try:
+            # The archive after the database: a job that moves there meanwhile is in both, never in none.
+            return await self._with_archived(found, query, before)
+        except DarnerError as error:
+            _log.warning("archived jobs are missing in a list", reason=error.message)
+            return JobPage(found, stopped_at=found.stopped_at, missing=f"archived jobs are missing: {error.message}")
+
+    async def _with_archived(self, found: JobPage, query: JobQuery, before: tuple[int, int] | None) -> JobPage:
+        if self._archive is None:
+            return found
+        wanted = _archive_query(query, before)
+        if len(found) == query.limit:
+            # Older ones than the last of a full page do not matter: mostly that is the whole archive, and none of it is opened.
+            oldest = found[-1][0].created_at
+            wanted = replace(wanted, since_ms=max(oldest, wanted.since_ms or 0))
+        return _merged(found, await self._archive.page(wanted), query.limit)
 
     async def count(self, query: JobQuery, *, at_most: int) -> int:
         """How many jobs of the database fit, counted no further than `at_most`."""
