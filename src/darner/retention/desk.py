@@ -30,6 +30,8 @@ _SHOWN_AFTER_S = 5.0
 _NAME_LIMIT = 24
 _REASON_LIMIT = 512
 _TRIES = 10
+# The status counts no more jobs that are due than that.
+MOST_COUNTED = 250_000
 _TRY_AGAIN_S = 0.3
 
 
@@ -247,12 +249,14 @@ def _status(conn: Connection) -> dict[str, Any]:
     paused, window, held = marks.mark(conn, "paused"), marks.mark(conn, "window"), held_since(conn)
     opened = parse_window(window["window"], window["zone"]) if window.get("window") else None
     order = Order(policy=found.policy, selectors=holds.selectors(conn)) if found else None
+    due = due_count(conn, order, class_ids(conn, order), now_ms, at_most=MOST_COUNTED) if order else 0
     return {
         "now": now_ms,
         "paused": bool(paused.get("paused")),
         "paused_reason": paused.get("reason", ""),
         "policy_version": found.version if found else None,
-        "due": due_count(conn, order, class_ids(conn, order), now_ms) if order else 0,
+        "due": due,
+        "due_or_more": due >= MOST_COUNTED,
         "lease": holder,
         "running": holder is not None and runs.is_running(conn),
         "last_run": latest[0] if latest else None,

@@ -84,7 +84,7 @@ def _kept(value: Any, at: str, otherwise: str) -> tuple[Age | None, str]:  # noq
     age = age_from_json("keep" if isinstance(value, str) and value.strip() in {"0", "-1"} else value, at)
     if age is None:
         return None, f"{at} is not set, so {otherwise}."
-    if age.ms < 0 or not set(age.text) & set("123456789"):
+    if age.text.startswith("-") or not set(age.text) & set("123456789"):
         return None, f"{at} is {age.text}, so {otherwise}."
     if age.ms < FLOOR_MS:
         return _FLOOR, f"{at} is {age.text}, raised to 1h: clients ask for a job up to half an hour after its end."

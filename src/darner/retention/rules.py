@@ -21,6 +21,8 @@ NO_RULE = "-"
 HELD_BY_SELECTOR = ":held"  # no name of a rule, not even of one that an earlier release let pass
 KEPT_PREFIX = "kept:"
 _UNDO = Age(text="24h", ms=UNDO_MS)
+# Jobs that no rule fits are kept, but those of them that a person removed are gone after a time like all others.
+NOBODYS = Rule(name=NO_RULE)
 
 
 class JobFacts(Protocol):
@@ -128,6 +130,11 @@ def moves(rule: Rule) -> list[Move]:
     return found
 
 
+def deciding(policy: Policy) -> tuple[Rule, ...]:
+    """The rules of a policy, and the one for what they leave out."""
+    return (*policy.rules, NOBODYS)
+
+
 def _undo_of(rule: Rule) -> Age:
     """How long hidden jobs can be restored. A rule without `undo` hides none, but a person, or an earlier policy, may have."""
     return rule.undo or _UNDO
@@ -145,8 +152,8 @@ def _leaves(rule: Rule, tier: Tier) -> Age | None:
 def verdict(job: JobFacts, order: Order) -> Verdict:
     """What will happen to a job, or why nothing will."""
     tier = Tier(job.tier)
-    rule = rule_for(job, order.policy)
-    name = rule.name if rule else ""
+    rule = _rule_for(job, order.policy)
+    name = rule.name if rule and rule is not NOBODYS else ""
     stays = _why_it_stays(job, rule, order)
     if stays or rule is None or job.finished_at is None:
         forgotten = job.base_at if tier == Tier.DELETED else None
@@ -171,7 +178,7 @@ def verdict(job: JobFacts, order: Order) -> Verdict:
 
 def leaving(job: JobFacts, order: Order) -> tuple[str, int | None]:
     """What a sweep asks about each of very many jobs: the `rule` and the `moves_at` of its verdict, without the words."""
-    rule = rule_for(job, order.policy)
+    rule = _rule_for(job, order.policy)
     if rule is None:
         return "", None
     if job.finished_at is None or _why_it_stays(job, rule, order):
@@ -216,6 +223,11 @@ def _story(rule: Rule, base: int, floor: int) -> str:
         return f"Rule {rule.name} keeps it for ever, in the {rule.stays[-1].tier.word} tier at last."
     floored = ", but not before 1h after its end" if base + ends.ms < floor else ""
     return f"Rule {rule.name} keeps it {ends.text} from {counted}{floored}."
+
+
+def _rule_for(job: JobFacts, policy: Policy) -> Rule | None:
+    """The rule that decides, also about a hidden job that none fits."""
+    return rule_for(job, policy) or (NOBODYS if job.tier == Tier.DELETED else None)
 
 
 def rule_for(job: JobFacts, policy: Policy) -> Rule | None:

@@ -26,6 +26,7 @@ NS = 1_000_000
         ({"ttl": "0"}, None, None),
         ({"ttl": "0s"}, None, None),
         ({"ttl": -1}, None, None),
+        ({"ttl": -5}, None, None),
         ({"ttl": "-5h"}, None, None),
         ({"ttl": None}, None, None),
         ({}, None, None),

@@ -5,7 +5,7 @@ are not sorted by the policy in question. Nothing is written.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, literal, select, true
@@ -14,7 +14,7 @@ from sqlalchemy.sql import visitors
 from darner.core.job import END_STATES, Tier
 from darner.db.tables.jobs import job
 from darner.retention.policy import FLOOR_MS, Basis, Rule
-from darner.retention.rules import Move, Order, moves
+from darner.retention.rules import NOBODYS, Move, Order, deciding, moves
 from darner.retention.sql.due import due_where
 from darner.retention.sql.matching import Membership
 
@@ -53,6 +53,7 @@ class Heap:
 
 def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Heap]:
     """All ended jobs in heaps, under one order and another."""
+    sight, other = _whole(sight), _whole(other)
     dialect = conn.dialect.name
     asked = Membership(sight.order, sight.classes, dialect)
     against = Membership(other.order, other.classes, dialect)
@@ -83,6 +84,7 @@ def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Hea
 
 def sample_ids(conn: Connection, sight: Sight, move: Move, first_id: int, last_id: int, now_ms: int) -> list[int]:
     """Some of the jobs that a move would take, the first by id; all of them are between two ids."""
+    sight = _whole(sight)
     member = Membership(sight.order, sight.classes, conn.dialect.name).of(move.rule, last=takes_last(move))
     taken = case((_based(move, due_where(move, member, now_ms)), 1), else_=0)
     walk = select(job.c.id, taken.label("taken")).where(job.c.id.between(first_id, last_id)).order_by(job.c.id)
@@ -92,6 +94,11 @@ def sample_ids(conn: Connection, sight: Sight, move: Move, first_id: int, last_i
     return [
         int(key) for key in conn.execute(select(each.c.id).where(each.c.taken == 1).order_by(each.c.id).limit(SAMPLES)).scalars()
     ]
+
+
+def _whole(sight: Sight) -> Sight:
+    """With the rule for what the policy leaves out."""
+    return replace(sight, order=replace(sight.order, policy=replace(sight.order.policy, rules=deciding(sight.order.policy))))
 
 
 def _place(asked: Membership) -> ColumnElement[int]:
@@ -159,7 +166,7 @@ def _heap(row: Any, order: Order, other: Order) -> Heap:  # noqa: ANN401  (a row
     return Heap(
         move=_move(int(fate), order),
         before=_move(int(before), other),
-        rule=order.policy.rules[place].name if place >= 0 else "",
+        rule=order.policy.rules[place].name if place >= 0 and order.policy.rules[place] is not NOBODYS else "",
         shift=int(shift),
         type=kind,
         tier=Tier(tier),

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select
 
 from darner.db.tables.jobs import job
-from darner.retention.rules import Move, Order, moves
+from darner.retention.rules import Move, Order, deciding, moves
 from darner.retention.sql.due import ORDER_BY, due_where, job_class
 from darner.retention.sql.step import action_of
 
@@ -16,22 +16,24 @@ _SAMPLES = 20
 def due_report(conn: Connection, order: Order, ids: Mapping[str, int], now_ms: int) -> dict[str, Any]:
     """Per move and state the count, the oldest and newest end, and some ids; `total` counts those that would be removed."""
     rules = [
-        _move_report(conn, move, ids[rule.name], now_ms) for rule in order.policy.rules if rule.name in ids for move in moves(rule)
+        _move_report(conn, move, ids[rule.name], now_ms)
+        for rule in deciding(order.policy)
+        if rule.name in ids
+        for move in moves(rule)
     ]
     found = [entry for entry in rules if entry["count"]]
     return {"now": now_ms, "total": sum(entry["count"] for entry in found if entry["action"] in {"hide", "delete"}), "rules": found}
 
 
-def due_count(conn: Connection, order: Order, ids: Mapping[str, int], now_ms: int) -> int:
-    """How many classified jobs a sweep would remove now."""
-    counts = [
-        select(func.count()).where(due_where(move, job_class == ids[rule.name], now_ms))
-        for rule in order.policy.rules
-        if rule.name in ids
-        for move in moves(rule)
-        if move.removes
-    ]
-    return sum(int(conn.execute(count).scalar_one()) for count in counts)
+def due_count(conn: Connection, order: Order, ids: Mapping[str, int], now_ms: int, *, at_most: int) -> int:
+    """How many classified jobs a sweep would remove now; `at_most`: there may be more, but counting them would take long."""
+    found = 0
+    for rule in deciding(order.policy):
+        for move in moves(rule) if rule.name in ids else ():
+            if move.removes and found < at_most:
+                due = select(literal(1)).where(due_where(move, job_class == ids[rule.name], now_ms)).limit(at_most - found)
+                found += int(conn.execute(select(func.count()).select_from(due.subquery("due"))).scalar_one())
+    return found
 
 
 def _move_report(conn: Connection, move: Move, class_id: int, now_ms: int) -> dict[str, Any]:

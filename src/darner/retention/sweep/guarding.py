@@ -15,7 +15,7 @@ from darner.retention.clock import BootReading, marked, ran_evenly
 from darner.retention.guard import Change, Finding
 from darner.retention.parse import policy_from_text
 from darner.retention.policy import Policy
-from darner.retention.rules import KEPT_PREFIX, Move, Order, moves, scheme_of, verdict
+from darner.retention.rules import KEPT_PREFIX, Move, Order, deciding, moves, scheme_of, verdict
 from darner.retention.sql.due import ORDER_BY, beyond, job_class, ripe_where
 from darner.retention.sql.facts import FACTS, facts_of
 from darner.retention.sql.marks import drop_mark, mark, set_mark
@@ -158,7 +158,7 @@ async def due_anew(sweep: Sweep, before: Order, then_ms: int) -> int:
     """How many jobs a sweep would remove now that it would not have removed under `before` at `then_ms`."""
     same = scheme_of(before) == scheme_of(sweep.order)
     anew = 0
-    for rule in sweep.order.policy.rules:
+    for rule in deciding(sweep.order.policy):
         for move in moves(rule):
             if move.removes and rule.name in sweep.classes:
                 anew += await (_by_range(sweep, move, before, then_ms) if same else _by_walk(sweep, move, before, then_ms))
@@ -167,7 +167,7 @@ async def due_anew(sweep: Sweep, before: Order, then_ms: int) -> int:
 
 async def _by_range(sweep: Sweep, move: Move, before: Order, then_ms: int) -> int:
     """Jobs are sorted the same way under both, so those due anew lie between two ages."""
-    earlier = next(rule for rule in before.policy.rules if rule.name == move.rule.name)
+    earlier = next(rule for rule in deciding(before.policy) if rule.name == move.rule.name)
     ages = [one.age.ms for one in moves(earlier) if one.removes and one.start == move.start]
     where = ripe_where(move, job_class == sweep.classes[move.rule.name], sweep.now_ms())
     if ages:

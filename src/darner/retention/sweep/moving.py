@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from darner.core.errors import DarnerError, StorageFullError, TimedOutError, UnavailableError
 from darner.core.job import Tier
 from darner.db import LeaseLostError, db_now_ms
-from darner.retention.rules import KEPT_PREFIX, Move, moves
+from darner.retention.rules import KEPT_PREFIX, Move, deciding, moves
 from darner.retention.sql.due import due_statement
 from darner.retention.sql.probe import Place
 from darner.retention.sql.step import Act, action_of, move_batch
@@ -128,7 +128,7 @@ class MovesWork:
 
     def _moves(self, sweep: SweepContext) -> list[MoveWork]:
         found = []
-        for rule in sweep.order.policy.rules:
+        for rule in deciding(sweep.order.policy):
             wanted = [move for move in moves(rule) if move.to == self._to]
             found += [MoveWork(move, self._act) for move in wanted]
             if rule.keep_last is not None:

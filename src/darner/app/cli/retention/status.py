@@ -134,7 +134,7 @@ def _say_policy(found: Json) -> None:
         return
     said = f"version {version}"
     _line("policy", f"{said}: {kept(policy)}" if policy and "rules" in policy else said)
-    _line("due now", f"{counted(found['due'])} to be removed")
+    _line("due now", f"{counted(found['due'])}{' or more' if found.get('due_or_more') else ''} to be removed")
     if found.get("holds"):
         _line("holds", f"{found['holds']:,}; `darner retention holds ls` lists them")
 
