@@ -108,6 +108,8 @@ class HandoverWork:
         for segment in await sweep.db.read(lambda conn: catalog.in_state(conn, SegmentState.SEALED)):
             try:
                 self._leaving.append(Leaving(segment, await asyncio.to_thread(self._entries, segment)))
+                if segment.error:
+                    await sweep.db.write(lambda conn, number=segment.id: catalog.told_error(conn, number, ""))  # type: ignore[misc]
             except (UnavailableError, StorageFullError, LibraryMissingError):
                 raise
             except DarnerError as error:

@@ -140,14 +140,17 @@ class Reader:
         if not segments:
             return []
         try:
-            return await self._in_thread(segments, ask)
+            found = await self._in_thread(segments, ask)
         except _ELSEWHERE:
             raise
         except DarnerError:
             still = await self._db.read(lambda conn: catalog.still_there(conn, [one.id for one in segments]))
             if strict and len(segments) == 1 and still:
                 raise
-        found: list[Found] = []
+        else:
+            await self._fine_again(segments)
+            return found
+        found = []
         for one in segments:
             if one.id in still:
                 found += await self._read_alone(one, ask, strict=strict)
@@ -155,7 +158,9 @@ class Reader:
 
     async def _read_alone(self, segment: Segment, ask: _Ask, *, strict: bool) -> list[Found]:
         try:
-            return await self._in_thread([segment], ask)
+            found = await self._in_thread([segment], ask)
+            await self._fine_again([segment])
+            return found
         except _ELSEWHERE:
             raise
         except DarnerError as error:
@@ -166,6 +171,12 @@ class Reader:
             if segment.error != told:
                 await self._db.write(lambda conn: catalog.told_error(conn, segment.id, told))
             return []
+
+    async def _fine_again(self, segments: Sequence[Segment]) -> None:
+        """What was wrong with files that can be read is over, but for those that wait for a person."""
+        for one in segments:
+            if one.error and one.state != SegmentState.SEALED:
+                await self._db.write(lambda conn, number=one.id: catalog.told_error(conn, number, ""), durable=False)  # type: ignore[misc]
 
     async def _in_thread(self, segments: Sequence[Segment], ask: _Ask) -> list[Found]:
         stop = Stop()

@@ -183,6 +183,7 @@ async def test_a_damaged_file_is_told_and_the_others_are_shown(history: History,
     async with kept(history, root, segment_jobs=2) as it:
         await it.sweep()
         victim = root / it.segments()[1]["location"]
+        whole = victim.read_bytes()
         hurt(victim, harm)
         shown = sorted(await it.ids())
         assert shown == [key for key in keys if key not in lost_of(it, 1)]
@@ -191,6 +192,9 @@ async def test_a_damaged_file_is_told_and_the_others_are_shown(history: History,
         with pytest.raises(DarnerError):
             await it.archive.find(lost_of(it, 1)[0])
         assert (await it.archive.find(shown[0])) is not None
+        victim.write_bytes(whole)
+        assert sorted(await it.ids()) == keys
+        assert (await it.archive.figures())["problems"] == []
 
 
 def lost_of(it: Kept, number: int) -> list[int]:
