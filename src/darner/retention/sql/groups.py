@@ -6,16 +6,17 @@ person may have removed a newer one meanwhile.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+import orjson
+from sqlalchemy import Connection, Integer, insert, select, update
 
 from darner.core.errors import InvalidInputError
 from darner.core.job import DetailState, Tier
+from darner.db import Keys, Statement, among_keys, delete_among, given
 from darner.db.tables.jobs import job, job_group, job_payload
 from darner.registry.reference import parse_image_url
 from darner.retention.policy import Group, Rule
@@ -23,6 +24,29 @@ from darner.retention.rules import KEPT_PREFIX, UNCLASSIFIED
 from darner.retention.sql.due import job_class
 from darner.retention.sql.facts import JobRow
 
+_ARGS = Statement(lambda dialect: select(job_payload.c.job_id, job_payload.c.args).where(among_keys(dialect, job_payload.c.job_id)))
+_GROUPS = Statement(
+    lambda dialect: select(job_group.c.job_id, job_group.c.group_key).where(among_keys(dialect, job_group.c.job_id))
+)
+_MOVE = Statement(
+    lambda dialect: (
+        update(job)
+        .where(among_keys(dialect, job.c.id), job_class == given("before", Integer))
+        .values({job_class: given("after", Integer)})
+    )
+)
+# The same as `newest_statement` and `older_statement`, planned once for all groups and not once for each.
+_NEWEST_EACH = """
+SELECT k.key, t.finished_at, t.job_id FROM unnest(%(keys)s::bigint[]) AS k(key) CROSS JOIN LATERAL (
+  SELECT g.finished_at, g.job_id FROM job_group g JOIN job j ON j.id = g.job_id
+  WHERE g.group_key = k.key AND j.tier <> 3 ORDER BY g.finished_at DESC, g.job_id DESC LIMIT %(count)s) AS t
+"""
+_OLDER_EACH = """
+SELECT t.job_id FROM unnest(%(keys)s::bigint[], %(ended)s::bigint[], %(ids)s::bigint[], %(limits)s::bigint[])
+  AS k(key, ended, id, most) CROSS JOIN LATERAL (
+  SELECT g.job_id FROM job_group g WHERE g.group_key = k.key AND g.finished_at <= k.ended
+  AND (g.finished_at < k.ended OR g.job_id < k.id) ORDER BY g.finished_at DESC, g.job_id DESC LIMIT k.most) AS t
+"""
 ReadArgs = Callable[[Connection, Sequence[int]], Mapping[int, Mapping[str, Any]]]
 # Jobs that were hidden, or held back by a broken sweep, stand between.
 _SLACK = 50
@@ -41,8 +65,14 @@ def group_text(per: Group, args: Mapping[str, Any]) -> str:
     return "\n".join(urls)
 
 
-@lru_cache(maxsize=4096)
 def _repository(url: str) -> str:
+    # Most preheats are of layers: those are no manifests, and parsing them only to refuse them takes longer than all the rest.
+    is_web, is_plain = url.lower().startswith(("http://", "https://")), url.isprintable()
+    return url if is_web and is_plain and "manifests" not in url else _parsed(url)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(url: str) -> str:
     try:
         found = parse_image_url(url)
     except InvalidInputError:
@@ -105,8 +135,7 @@ def _wanted(conn: Connection, grouped: Mapping[int, tuple[JobRow, Rule]], read_a
 def _args(conn: Connection, ids: Sequence[int], read_args: ReadArgs | None) -> dict[int, Mapping[str, Any]]:
     if not ids:
         return {}
-    plain = select(job_payload.c.job_id, job_payload.c.args).where(job_payload.c.job_id.in_(ids))
-    found: dict[int, Mapping[str, Any]] = {int(key): json.loads(text) for key, text in conn.execute(plain)}
+    found: dict[int, Mapping[str, Any]] = {int(key): orjson.loads(text) for key, text in _ARGS.run(conn, Keys(ids)).all()}
     folded = [key for key in ids if key not in found]
     return found | dict(read_args(conn, folded)) if folded and read_args is not None else found
 
@@ -114,14 +143,13 @@ def _args(conn: Connection, ids: Sequence[int], read_args: ReadArgs | None) -> d
 def _groups_of(conn: Connection, ids: Sequence[int]) -> dict[int, int]:
     if not ids:
         return {}
-    statement = select(job_group.c.job_id, job_group.c.group_key).where(job_group.c.job_id.in_(ids))
-    return {int(job_id): int(key) for job_id, key in conn.execute(statement)}
+    return {int(job_id): int(key) for job_id, key in _GROUPS.run(conn, Keys(ids)).all()}
 
 
 def _write(conn: Connection, before: Mapping[int, int], wanted: Mapping[int, tuple[int, int]]) -> None:
     stale = [job_id for job_id, key in before.items() if job_id not in wanted or wanted[job_id][0] != key]
     if stale:
-        conn.execute(delete(job_group).where(job_group.c.job_id.in_(stale)))
+        delete_among(conn, job_group, job_group.c.job_id, stale)
     fresh = [
         {"job_id": job_id, "group_key": key, "finished_at": ended}
         for job_id, (key, ended) in wanted.items()
@@ -157,15 +185,14 @@ def _reopen(conn: Connection, keys: Collection[int], ids: Mapping[str, int], rul
 def _move(conn: Connection, keys: Sequence[int], before: int, after: int) -> None:
     """From one class to another, those that are in the one."""
     for start in range(0, len(keys), _IDS_AT_ONCE):
-        some = update(job).where(job.c.id.in_(keys[start : start + _IDS_AT_ONCE]), job_class == before)
-        conn.execute(some.values({job_class.name: after}))
+        _MOVE.run(conn, Keys(keys[start : start + _IDS_AT_ONCE]), before=before, after=after)
 
 
 def newest_of(conn: Connection, keys: Collection[int], count: int) -> dict[int, list[tuple[int, int]]]:
     """By group the (end, id) of its newest jobs that are not hidden, newest first; many groups in one statement."""
     found: dict[int, list[tuple[int, int]]] = {}
-    for some in _chunks(sorted(keys)):
-        for key, ended, job_id in conn.exec_driver_sql(newest_statement(some, count)):
+    for some in _chunks(conn, sorted(keys)):
+        for key, ended, job_id in _newest(conn, some, count):
             found.setdefault(int(key), []).append((int(ended), int(job_id)))
     return {key: sorted(top, reverse=True) for key, top in found.items()}
 
@@ -173,9 +200,22 @@ def newest_of(conn: Connection, keys: Collection[int], count: int) -> dict[int, 
 def older_than(conn: Connection, lasts: Mapping[int, tuple[int, int, int]]) -> list[int]:
     """The jobs that come in age after a job of their group; by group its end and id, and how many are wanted."""
     found: list[int] = []
-    for some in _chunks(sorted(lasts)):
-        found += [int(one) for one in conn.exec_driver_sql(older_statement({key: lasts[key] for key in some})).scalars()]
+    for some in _chunks(conn, sorted(lasts)):
+        found += [int(row[0]) for row in _older(conn, {key: lasts[key] for key in some})]
     return found
+
+
+def _newest(conn: Connection, keys: Sequence[int], count: int) -> Sequence[Any]:
+    if conn.dialect.name == "postgresql":
+        return conn.exec_driver_sql(_NEWEST_EACH, {"keys": list(keys), "count": count}).all()
+    return conn.exec_driver_sql(newest_statement(keys, count)).all()
+
+
+def _older(conn: Connection, lasts: Mapping[int, tuple[int, int, int]]) -> Sequence[Any]:
+    if conn.dialect.name == "postgresql":
+        ended, ids, limits = (list(one) for one in zip(*lasts.values(), strict=True))
+        return conn.exec_driver_sql(_OLDER_EACH, {"keys": list(lasts), "ended": ended, "ids": ids, "limits": limits}).all()
+    return conn.exec_driver_sql(older_statement(lasts)).all()
 
 
 def newest_statement(keys: Sequence[int], count: int) -> str:
@@ -198,5 +238,6 @@ def _union(parts: Iterable[str]) -> str:
     return " UNION ALL ".join(f"SELECT * FROM (SELECT {part}) AS t{n}" for n, part in enumerate(parts))  # noqa: S608  (numbers)
 
 
-def _chunks(keys: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (keys[start : start + _GROUPS_AT_ONCE] for start in range(0, len(keys), _GROUPS_AT_ONCE))
+def _chunks(conn: Connection, keys: Sequence[int]) -> Iterator[Sequence[int]]:
+    size = _IDS_AT_ONCE if conn.dialect.name == "postgresql" else _GROUPS_AT_ONCE
+    return (keys[start : start + size] for start in range(0, len(keys), size))
