@@ -47,7 +47,7 @@ def write_first(db: Database, file: Path, rows: int) -> Facts:
     for start in range(1, rows + 1, 500):
         ids = list(range(start, min(start + 500, rows + 1)))
         found = timed(took, "read", lambda ids=ids: db.read_sync(lambda conn: current_rows(conn, ids, codec)))  # type: ignore[misc]
-        timed(took, "write", lambda found=found: [writer.add(row) for row in found])  # type: ignore[misc]
+        timed(took, "write", lambda found=found: [writer.add(row) for row, _ in found])  # type: ignore[misc]
     facts = timed(took, "write", writer.close)
     facts, _ = timed(took, "verify", lambda: verify(file, facts))
     total = sum(took.values())

@@ -1,6 +1,6 @@
 """Jobs of a sealed segment leave the database, unless they changed since they were archived."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -10,7 +10,7 @@ from darner.db.tables.jobs import job
 from darner.history.codec import Codec
 from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment
-from darner.retention.archive.making import current_rows
+from darner.retention.archive.making import current_rows, current_stamps
 from darner.retention.archive.segment import Entry, digest_of
 from darner.retention.rules import verdict
 from darner.retention.sql import groups
@@ -64,14 +64,22 @@ def _going(
     conn: Connection, sweep: SweepContext, codec: Codec, segment: Segment, entries: Sequence[Entry], now_ms: int
 ) -> list[JobRow]:
     """Those that are as they were archived and that the rules still send here. One that is gone was removed by somebody."""
-    archived = {one.id: one.digest for one in entries}
+    archived = {one.id: one for one in entries}
     wanted = select(*FACTS).where(job.c.id.in_(list(archived))).order_by(job.c.id).with_for_update()
     rows: Sequence[Any] = conn.execute(wanted).all()
     due = [row for row in facts_of(conn, rows, sweep.order) if _is_due(row, sweep, segment, now_ms)]
     ids = [row.id for row in due]
-    same = {row[0] for row in current_rows(conn, ids, codec) if digest_of(row) == archived[row[0]]}
-    going = same - _barred(conn, sweep, segment, ids)
+    going = _same(conn, codec, archived, ids) - _barred(conn, sweep, segment, ids)
     return [row for row in due if row.id in going]
+
+
+def _same(conn: Connection, codec: Codec, archived: Mapping[int, Entry], ids: Sequence[int]) -> set[int]:
+    """Those that are as they were archived."""
+    same: set[int] = set()
+    if any(archived[key].stamp for key in ids):
+        same = {key for key, stamp in current_stamps(conn, ids, codec).items() if stamp == archived[key].stamp}
+    doubtful = [key for key in ids if key not in same]
+    return same | {row[0] for row, _ in current_rows(conn, doubtful, codec) if digest_of(row) == archived[row[0]].digest}
 
 
 def _is_due(row: JobRow, sweep: SweepContext, segment: Segment, now_ms: int) -> bool:

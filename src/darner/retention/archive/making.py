@@ -2,9 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -24,6 +26,8 @@ _log = get_logger("archive")
 _READ_AT_ONCE = 500
 # Not the fault of a job.
 _AWAY = (UnavailableError, TimedOutError, StorageFullError)
+# The columns that a warm job's row has, its clusters, and its blob.
+_Warm = tuple[tuple[Any, ...], tuple[int, ...], bytes]
 
 
 async def plan(sweep: SweepContext, rule: str) -> Segment:
@@ -41,44 +45,57 @@ async def plan(sweep: SweepContext, rule: str) -> Segment:
 async def write(sweep: SweepContext, codec: Codec, ids: Sequence[int], file: Path) -> tuple[Facts, list[Entry]]:
     """A file of jobs of the database, read back: its facts, and its jobs in its order."""
     writer = await asyncio.to_thread(Writer, file)
+    stamps: dict[int, int] = {}
     try:
         for start in range(0, len(ids), _READ_AT_ONCE):
             some = ids[start : start + _READ_AT_ONCE]
             found = await sweep.db.read(lambda conn, some=some: current_rows(conn, some, codec))  # type: ignore[misc]
-            await asyncio.to_thread(_add, writer, found)
+            await asyncio.to_thread(_add, writer, found, stamps)
         facts = await asyncio.to_thread(writer.close)
     except BaseException:
         await asyncio.to_thread(writer.give_up)
         raise
-    return await asyncio.to_thread(verify, file, facts)
+    checked, entries = await asyncio.to_thread(verify, file, facts)
+    return checked, [replace(one, stamp=stamps[one.id]) for one in entries]
 
 
-def current_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Row]:
-    """Jobs of the database as rows, redacted, in the order of `ids`. One that cannot be read or written is left away."""
+def current_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[tuple[Row, int]]:
+    """Jobs of the database as rows, redacted, in the order of `ids`, each with its stamp (0: none); see `current_stamps`.
+
+    One that cannot be read or written is left away.
+    """
     damaged: dict[int, str] = {}
+    warm = _warm(conn, ids, codec, damaged)
+    found: dict[int, tuple[Row, int]] = {}
+    for key, one in warm.items():
+        try:
+            found[key] = (row_of_fold(*one), hash(one))
+        except DarnerError as error:
+            damaged[key] = error.message
+    for key, reason in damaged.items():
+        _log.warning("a job cannot be read, so it is not archived", job=key, reason=reason)
+    others = [key for key in ids if key not in warm and key not in damaged]
+    found |= {row[0]: (row, 0) for row in _other_rows(conn, others, codec)}
+    return [found[key] for key in ids if key in found]
+
+
+def current_stamps(conn: Connection, ids: Sequence[int], codec: Codec) -> dict[int, int]:
+    """What tells within this process that a warm job is still the same, much quicker than its row: by id, of warm jobs only."""
+    return {key: hash(one) for key, one in _warm(conn, ids, codec, {}).items()}
+
+
+def _warm(conn: Connection, ids: Sequence[int], codec: Codec, damaged: dict[int, str]) -> dict[int, _Warm]:
+    """Jobs whose blob is all there is to them, unread; it was redacted when it was made."""
     texts = read_fold_texts(conn, ids, codec, damaged=damaged)
     told_since = select(job_event.c.job_id).where(job_event.c.job_id.in_(list(texts))).distinct()
     for key in conn.execute(told_since).scalars().all():
         del texts[key]
-    for key, reason in damaged.items():
-        _log.warning("a job cannot be read, so it is not archived", job=key, reason=reason)
-    found = {row[0]: row for row in _warm_rows(conn, texts)}
-    found |= {row[0]: row for row in _other_rows(conn, [key for key in ids if key not in texts and key not in damaged], codec)}
-    return [found[key] for key in ids if key in found]
-
-
-def _warm_rows(conn: Connection, texts: Mapping[int, bytes]) -> Iterator[Row]:
-    """Jobs whose blob is all there is to them; it was redacted when it was made."""
     clusters: dict[int, list[int]] = {}
     of = select(job_cluster.c.job_id, job_cluster.c.cluster_id).where(job_cluster.c.job_id.in_(list(texts)))
     for key, cluster in conn.execute(of):
         clusters.setdefault(key, []).append(cluster)
     columns = select(*(job.c[name] for name in LEFT)).where(job.c.id.in_(list(texts)))
-    for one in conn.execute(columns).all():
-        try:
-            yield row_of_fold(one, clusters.get(one[0], ()), texts[one[0]])
-        except DarnerError as error:
-            _log.warning("a job is not archived", job=one[0], reason=error.message)
+    return {one[0]: (tuple(one), tuple(sorted(clusters.get(one[0], ()))), texts[one[0]]) for one in conn.execute(columns)}
 
 
 def _other_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[Row]:
@@ -106,9 +123,10 @@ def _row(record: JobRecord) -> Row | None:
         return None
 
 
-def _add(writer: Writer, found: Sequence[Row]) -> None:
-    for row in found:
+def _add(writer: Writer, found: Sequence[tuple[Row, int]], stamps: dict[int, int]) -> None:
+    for row, stamp in found:
         writer.add(row)
+        stamps[row[0]] = stamp
 
 
 async def store(sweep: SweepContext, storage: Storage, segment: Segment, file: Path, facts: Facts) -> None:

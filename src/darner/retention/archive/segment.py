@@ -125,10 +125,14 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A job of a segment, and the digest of what was archived; a job of the database with another is not the same any more."""
+    """A job of a segment, and the digest of what was archived; a job of the database with another is not the same any more.
+
+    `stamp`: the same for this process, and quicker to ask for (`making.current_stamps`); 0: it has none.
+    """
 
     id: int
     digest: int
+    stamp: int = 0
 
 
 def verify(file: Path, written: Facts) -> tuple[Facts, list[Entry]]:
