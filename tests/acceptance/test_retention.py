@@ -118,6 +118,15 @@ def test_a_policy_goes_through_a_file_and_back(system: UpCluster, tmp_path: Path
     assert {rule["hot"] for rule in policy(system)["rules"]} == {"6h"}
 
 
+def test_what_an_upstream_file_says_of_retention_becomes_the_policy(system: UpCluster, tmp_path: Path) -> None:
+    file = tmp_path / "manager.yaml"
+    file.write_text("job: {gc: {interval: 3h, ttl: 30h}}\nauth: {jwt: {key: secret}}\n")
+    said = ok(system, "config", "import", file, "--process", "manager", "--retention")
+    found = policy(system)
+    assert f"version {found['version']}" in said
+    assert (found["origin"], found["rules"][0]["hot"], found["rules"][0]["basis"]) == ("grandfathered", "30h", "created")
+
+
 def test_a_policy_made_from_an_older_version_is_refused_and_says_who_changed_it(system: UpCluster) -> None:
     old = ok(system, "retention", "policy", "show", "--json")
     ok(system, "retention", "policy", "set", "--rule", "rest", "--warm", "40d", "--reason", "an audit")

@@ -159,7 +159,10 @@ class SweepDesk(PolicyDesk):
         match: Mapping[str, Any] | None = None,
         until: int | None = None,
     ) -> HoldRow:
-        """Keep one job, or all that match now and later; `until` in unix ms. InvalidInputError, NotFoundError for a job."""
+        """Keep one job, or all that match now and later; `until` in unix ms. InvalidInputError, NotFoundError for a job.
+
+        An archived job is brought back into the database.
+        """
         if (job_id is None) == (not match):
             raise InvalidInputError("Hold one job (job_id) or all that match (match).", field="match")
         if not reason.strip():
@@ -175,7 +178,12 @@ class SweepDesk(PolicyDesk):
                 return holds.hold_matching(conn, wanted, reason=reason, by=by, until=until, now_ms=now_ms)
             return holds.hold_one(conn, job_id, reason=reason, by=by, until=until, now_ms=now_ms)
 
-        made = await self._db.write(add)
+        try:
+            made = await self._db.write(add)
+        except NotFoundError:
+            if job_id is None or not await self._brought_back(job_id):
+                raise
+            made = await self._db.write(add)
         _log.info("hold added", hold=made.id, by=by, job=job_id)
         return made
 
@@ -189,14 +197,18 @@ class SweepDesk(PolicyDesk):
         """Bring a deleted or archived job back; it is held from then on. NotFoundError when it is nowhere."""
         made = await self._db.write(lambda conn: bring_back(conn, job_id, by=by))
         if made is None:
-            archive = self._parts.restore_archived
-            if archive is None or not await archive(job_id):
+            if not await self._brought_back(job_id):
                 raise NotFoundError(f"Job {job_id} is neither in the database nor in the archive.")
             made = await self._db.write(lambda conn: bring_back(conn, job_id, by=by))
         if made is None:
             raise NotFoundError(f"Job {job_id} was taken out of the archive, but is gone from the database again.")
         _log.info("job restored", job=job_id, by=by)
         return made
+
+    async def _brought_back(self, job_id: int) -> bool:
+        """Whether the archive has a job, which is in the database then."""
+        archive = self._parts.restore_archived
+        return archive is not None and await archive(job_id)
 
     async def status(self) -> dict[str, Any]:
         """How things stand. Times in unix milliseconds."""

@@ -14,6 +14,7 @@ from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_hold
 from darner.retention.config import SweepConfig
 from darner.retention.policy import HOUR_MS
+from darner.retention.ports import RetentionParts
 
 UNDO = {"rules": [{"name": "default", "hot": "6h", "undo": "2h"}]}
 SLOW = SweepConfig(first_batch=20, max_batch=20, min_pause_s=0.03)
@@ -131,3 +132,33 @@ async def test_a_restored_job_goes_by_its_rule_again_when_it_is_released(history
         await engine.remove_hold(hold.id, by="ann")
         await engine.run(dry_run=False, by="t")
     assert history.tiers() == {key: Tier.DELETED}
+
+
+async def test_a_hold_on_an_archived_job_brings_it_back(history: History) -> None:
+    await seeded(history.db)
+
+    async def restore(job_id: int) -> bool:
+        return job_id == 1 and history.add("FAILED", ended_h=100) == 1
+
+    async with engine_of(history.db, parts=RetentionParts(restore_archived=restore)) as engine:
+        with pytest.raises(NotFoundError):
+            await engine.add_hold(job_id=2, reason="case", by="ann")
+        made = await engine.add_hold(job_id=1, reason="case", by="ann")
+        assert (made.job_id, made.reason, made.created_by) == (1, "case", "ann")
+        assert (await engine.run(dry_run=False, by="t")).removed == 0
+        await engine.remove_hold(made.id, by="ann")
+        assert (await engine.run(dry_run=False, by="t")).removed == 1
+
+
+async def test_a_hold_on_everything_and_its_end(history: History) -> None:
+    await seeded(history.db)
+    kept = [history.add(state, ended_h=9) for state in ("FAILED", "SUCCEEDED", "CANCELLED")]
+    everything = {"states": ["SUCCEEDED", "FAILED", "PARTIAL", "TIMED_OUT", "CANCELLED"]}
+    async with engine_of(history.db) as engine:
+        made = await engine.add_hold(match=everything, reason="freeze", by="ann")
+        assert (await engine.run(dry_run=False, by="t")).removed == 0
+        kept.append(history.add("FAILED", ended_h=9))
+        assert (await engine.run(dry_run=False, by="t")).removed == 0
+        assert history.left() == kept
+        await engine.remove_hold(made.id, by="ann")
+        assert (await engine.run(dry_run=False, by="t")).removed == 4
