@@ -146,7 +146,7 @@ def put_record(conn: Connection, record: JobRecord, codec: Codec, *, now_ms: int
         "base_at": record.job.get("finished_at"),
         "updated_at": now_ms,
     }
-    conn.execute(insert(job).values(**row, **(values or {})) if not values else insert(job).values({**row, **values}))
+    conn.execute(insert(job).values({**row, **(values or {})}))
     insert_folds(conn, {record.id: codec.fold(str(record.job["type"]), blob_of(record))})
     if record.clusters:
         conn.execute(insert(job_cluster), [{"job_id": record.id, "cluster_id": one} for one in record.clusters])
