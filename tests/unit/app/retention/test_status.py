@@ -110,6 +110,11 @@ def test_a_part_that_cannot_answer_is_told_and_hides_nothing_else(capsys: pytest
     assert "export     not known: y" in told
 
 
+def test_archived_jobs_that_this_manager_cannot_find_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said({**STATUS, "growth": GROWTH, "archive": None}, capsys)
+    assert "archive    20,000 jobs cannot be found here: this manager has no archive (retention.archive.url)" in told
+
+
 def test_without_a_policy_the_command_that_makes_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "darner retention policy preset default" in said({**STATUS, "policy_version": None}, capsys)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from darner.app.cli.api import ask
-from darner.app.cli.output import ago, print_json, say
+from darner.app.cli.output import ago, get_path, print_json, say
 from darner.app.cli.retention.chart import chart
 from darner.app.cli.retention.words import counted, kept, sized, when
 from darner.core.errors import DarnerError, NotFoundError
@@ -80,8 +80,11 @@ def say_status(context: typer.Context, found: Json) -> None:
     if growth and not _say_failed("growth", growth):
         _say_growth(growth, now)
     archive = found.get("archive")
+    left = int(get_path(growth or {}, "figures", "archive", "jobs", default=0))
     if archive and not _say_failed("archive", archive):
         _say_archive(archive)
+    elif left and archive is None and "archive" in found:
+        _line("archive", f"{counted(left)} cannot be found here: this manager has no archive (retention.archive.url)")
     exports = found.get("exports")
     if isinstance(exports, Mapping):
         _say_failed("export", exports)
