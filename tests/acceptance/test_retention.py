@@ -5,6 +5,7 @@ Jobs must be an hour old before anything moves, so these tests make them older i
 
 import json
 import os
+import pty
 import sqlite3
 import subprocess
 import time
@@ -73,6 +74,21 @@ def sweep(cluster: UpCluster) -> dict[str, Any]:
     return dict(cluster.documents("retention", "run")[0])
 
 
+def answered(cluster: UpCluster, *args: str, answer: str, **env: str) -> tuple[int, str]:
+    """Exit code and output of a command at a terminal where a person types something."""
+    ours, theirs = pty.openpty()
+    command = [*darner_command(), "--data-dir", str(cluster.data_dir), *args]
+    try:
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            command, stdin=theirs, capture_output=True, text=True, env={**cluster.env, **env}, timeout=60, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, done.stdout + done.stderr
+
+
 @pytest.fixture
 def system(shared_cluster: UpCluster) -> UpCluster:
     """A system with the policy of a fresh installation and nothing held."""
@@ -98,6 +114,33 @@ def test_a_looser_rule_is_set_at_once_and_a_tighter_one_needs_consent(system: Up
     assert "warm 7d → 2d" in words
     ok(system, "retention", "policy", "rollback", str(version))
     assert policy(system)["rules"] == system.documents("retention", "policy", "show", str(version))[0]["rules"]
+
+
+def test_a_person_is_asked_before_a_tighter_rule_and_the_answer_counts(system: UpCluster) -> None:
+    version = policy(system)["version"]
+    tighter = ("retention", "policy", "set", "--rule", "success", "--warm", "2d")
+    code, said = answered(system, *tighter, answer="n\n")
+    assert (code, policy(system)["version"]) == (FAILED, version), said
+    assert "tightens the policy" in said
+    code, said = answered(system, *tighter, answer="y\n")
+    assert (code, policy(system)["version"]) == (0, version + 1), said
+
+
+def test_a_policy_is_changed_in_an_editor(system: UpCluster, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i "s/warm: 7d/warm: $AGE/" "$1"\n')
+    editor.chmod(0o755)
+    version = policy(system)["version"]
+    command = ("retention", "policy", "edit", "--reason", "by hand")
+    code, said = answered(system, *command, answer="n\n", EDITOR=str(editor), AGE="10m")
+    assert (code, policy(system)["version"]) == (FAILED, version), said
+    assert "rule success, warm: '10m' is too short" in said
+    code, said = answered(system, *command, answer="", EDITOR=str(editor), AGE="9d")
+    assert (code, policy(system)["version"]) == (0, version + 1), said
+    assert policy(system)["rules"][1]["warm"] == "9d"
+    code, said = answered(system, *command, answer="", EDITOR="false")
+    assert code == FAILED
+    assert "nothing was changed" in said
 
 
 def test_a_dry_run_of_a_change_and_a_change_that_changes_nothing_make_no_version(system: UpCluster) -> None:
