@@ -20,6 +20,7 @@ from darner.history.rows import put_record, read_records
 from darner.history.twins import ArchiveTwin
 from darner.jobs.events import Describe, Hold, JobQuery, Limits, NewJob, Release, Remove
 from darner.jobs.sql import SqlHistory, SqlJobBook
+from darner.jobs.view import job_json, part_json
 from darner.retention.sql.remove import erase_jobs
 from darner.testing.history import Shape, fill
 
@@ -65,6 +66,8 @@ async def test_warm_jobs_are_read_as_hot_ones_were(history: Database) -> None:
     codec, ids = Codec(), range(1, JOBS + 1)
     reader = SqlHistory(history, codec)
     dictionaries(history, codec)
+    led = {"lease_holder": "w-1", "lease_id": "secret", "attempts": 2, "target_count": 3, "verified": 1, "digest": "sha256:1"}
+    history.write_sync(lambda conn: conn.execute(update(job_part).values(led)))
     lists = [await seen(reader, query) for query in QUERIES]
     counts = [await reader.count(query, at_most=9_999) for query in QUERIES]
     some = ids[::70]
@@ -78,7 +81,10 @@ async def test_warm_jobs_are_read_as_hot_ones_were(history: Database) -> None:
         assert (after.job.tier, after.args, after.result, after.cluster_ids) == (
             Tier.WARM, details.args, details.result, details.cluster_ids,
         )  # fmt: skip
-        assert (await reader.parts(key), await reader.events(key)) == (parts, events)
+        assert job_json(after.job) == {**job_json(details.job), "tier": "warm"}
+        assert [part_json(one) for one in await reader.parts(key)] == [part_json(one) for one in parts]
+        assert parts[0].lease_holder == "w-1"
+        assert await reader.events(key) == events
     left = {table.name: history.read_sync(count_of(table)) for table in JOB_TABLES}
     assert {name for name, count in left.items() if count} == {job.name, job_cluster.name, job_fold.name}
     assert history.write_sync(lambda conn: fold_jobs(conn, ids, codec)) == 0, "folded once is folded"

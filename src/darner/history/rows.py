@@ -22,7 +22,9 @@ FOLDED: dict[str, Any] = {
 }  # fmt: skip
 # SQLAlchemy's names are a type of their own, which JSON does not know.
 _JOB_NAMES = tuple(str(column.name) for column in job.columns)
-_PART_COLUMNS = tuple(column for column in job_part.columns if not column.name.startswith("lease_") and column.name != "job_id")
+# The lease is over; who held it last is shown.
+_NOT_OF_PARTS = frozenset({"job_id", "lease_id", "lease_until"})
+_PART_COLUMNS = tuple(column for column in job_part.columns if column.name not in _NOT_OF_PARTS)
 _TIMES = frozenset({"at", "created_at", "started_at", "finished_at", "updated_at", "deadline_at", "not_before"})
 _EVENT_COLUMNS = tuple(column for column in job_event.columns if column.name != "job_id")
 
