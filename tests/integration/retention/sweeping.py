@@ -44,6 +44,18 @@ async def sweep(db: Database, **more: Any) -> Run:
         return await engine.run(dry_run=False, by="tester")
 
 
+async def until_done(engine: RetentionEngine, run: Run) -> Run:
+    """The end of a run, also of one that takes longer than its answer waits."""
+    if engine.sweeping is not None:
+        await engine.sweeping
+    return await engine.find_run(run.id)
+
+
+async def swept(engine: RetentionEngine, **order: Any) -> Run:
+    """A sweep by hand, to its end."""
+    return await until_done(engine, await engine.run(dry_run=False, by="t", **order))
+
+
 async def until(reached: Callable[[], bool]) -> None:
     """Wait for what happens in the database."""
     async with asyncio.timeout(30):

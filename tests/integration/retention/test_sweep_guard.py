@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, update
 from tests.integration.retention.history import History
-from tests.integration.retention.sweeping import Boot, engine_of, seeded
+from tests.integration.retention.sweeping import Boot, engine_of, seeded, swept, until_done
 
 from darner.core.errors import ConflictError
 from darner.db import db_now_ms
@@ -44,7 +44,7 @@ async def test_what_merely_got_old_is_not_held(history: History) -> None:
     many(history, 4000, from_h=7 * 24.1, to_h=9 * 24)
     many(history, 500, from_h=1, to_h=24)
     async with engine_of(history.db, config=BIG) as engine:
-        run = await engine.run(dry_run=False, by="t")
+        run = await swept(engine)
     assert (run.state, run.removed) == ("DONE", 4000)
 
 
@@ -58,14 +58,14 @@ async def test_a_shorter_time_is_held_until_it_is_confirmed(history: History, an
     )
     async with engine_of(history.db, config=BIG) as engine:
         version = (await engine.set_policy(week, by="ann")).version
-        held = await engine.run(dry_run=False, by="t")
+        held = await swept(engine)
         assert held.state == "HELD"
         assert "the policy was tightened" in held.error
         assert (held.removed, held.report["held"]["rows"]) == (0, due(history, 7 * DAY_MS) - 1)  # type: ignore[index]
         assert late in history.left()
         told = (await engine.status())["removal_held"]
         assert (told["since_run"], told["rows"]) == (held.id, held.report["held"]["rows"])  # type: ignore[index]
-        done = await engine.confirm_run(held.id, by="ann")
+        done = await until_done(engine, await engine.confirm_run(held.id, by="ann"))
         assert (done.state, done.removed) == ("DONE", held.report["held"]["rows"] + 1)  # type: ignore[index]
         assert (await engine.status())["removal_held"] is None
         assert (await engine.policy()).version == version
@@ -89,8 +89,8 @@ async def test_a_held_removal_does_not_fill_the_history_and_ends_when_the_policy
         await ticks(clock, lambda: held_runs(history) == 1)
         since = (await engine.status())["removal_held"]["since_run"]
         for _ in range(3):
-            swept = (await engine.status())["swept_at"]
-            await ticks(clock, lambda swept=swept: swept_at(history) > swept)  # type: ignore[misc]
+            last = (await engine.status())["swept_at"]
+            await ticks(clock, lambda last=last: swept_at(history) > last)  # type: ignore[misc]
         assert held_runs(history) == 1
         assert (await engine.status())["removal_held"]["since_run"] == since
         assert len(await engine.runs()) <= 4
@@ -98,7 +98,7 @@ async def test_a_held_removal_does_not_fill_the_history_and_ends_when_the_policy
         await engine.set_policy(MONTH, by="ann")
         with pytest.raises(ConflictError, match="look at it again"):
             await engine.confirm_run(since, by="ann")
-        assert (await engine.run(dry_run=False, by="t")).state == "DONE"
+        assert (await swept(engine)).state == "DONE"
         assert (await engine.status())["removal_held"] is None
 
 
@@ -129,15 +129,15 @@ async def test_a_small_tightening_waits_a_day(history: History) -> None:
     many(history, 10_000, from_h=1, to_h=6 * 24)
     async with engine_of(history.db, config=BIG) as engine:
         await engine.set_policy(WEEK, by="ann")
-        assert (await engine.run(dry_run=False, by="t")).state == "HELD"
+        assert (await swept(engine)).state == "HELD"
         older = update(retention_policy).values(created_at=retention_policy.c.created_at - DAY_MS)
         history.db.write_sync(lambda conn: conn.execute(older))
-        again = (await engine.run(dry_run=False, by="t")).state
+        again = (await swept(engine)).state
         assert again == "HELD"  # counted again only when it is time
         soon = update(retention_policy).values(created_at=retention_policy.c.created_at - 1)
         history.db.write_sync(lambda conn: conn.execute(soon))
         forget_finding(history)
-        run = await engine.run(dry_run=False, by="t")
+        run = await swept(engine)
     assert (run.state, run.removed) == ("DONE", 1200)
 
 
@@ -153,7 +153,7 @@ async def test_a_person_in_a_hurry_says_yes(history: History) -> None:
     many(history, 2000, from_h=8 * 24, to_h=29 * 24)
     async with engine_of(history.db, config=BIG) as engine:
         await engine.set_policy(WEEK, by="ann")
-        run = await engine.run(dry_run=False, by="t", yes=True)
+        run = await swept(engine, yes=True)
     assert (run.state, run.removed) == ("DONE", 2000)
 
 
@@ -162,26 +162,26 @@ async def test_less_than_a_thousand_are_not_held(history: History) -> None:
     many(history, 999, from_h=8 * 24, to_h=29 * 24)
     async with engine_of(history.db, config=BIG) as engine:
         await engine.set_policy(WEEK, by="ann")
-        assert (await engine.run(dry_run=False, by="t")).removed == 999
+        assert (await swept(engine)).removed == 999
 
 
 async def test_a_machine_that_was_started_anew_counts_from_the_last_sweep(history: History) -> None:
     boot = Boot()
     async with engine_of(history.db, config=BIG, boot=boot) as engine:
         await engine.set_policy(WEEK, by="ann")
-        await engine.run(dry_run=False, by="t", yes=True)
+        await swept(engine, yes=True)
     many(history, 1500, from_h=7 * 24 + 1, to_h=7 * 24 + 3)
     back = Boot("boot-2")
     async with engine_of(history.db, config=BIG, boot=back) as engine:
-        assert (await engine.run(dry_run=False, by="t")).removed == 1500  # due at the last sweep already: no change made them so
+        assert (await swept(engine)).removed == 1500  # due at the last sweep already: no change made them so
     many(history, 1500, from_h=7 * 24 + 1, to_h=7 * 24 + 3)
     move_sweeps_back(history, 10 * HOUR_MS)
     async with engine_of(history.db, config=BIG, boot=Boot("boot-3")) as engine:
-        held = await engine.run(dry_run=False, by="t")
+        held = await swept(engine)
         assert held.state == "HELD"
         assert "started anew" in held.error
-        assert (await engine.confirm_run(held.id, by="ann")).removed == 1500
-        assert (await engine.run(dry_run=False, by="t")).state == "DONE"
+        assert (await until_done(engine, await engine.confirm_run(held.id, by="ann"))).removed == 1500
+        assert (await swept(engine)).state == "DONE"
 
 
 def move_sweeps_back(history: History, ms: int) -> None:
@@ -201,13 +201,13 @@ async def test_a_small_jump_of_the_clock_is_counted_and_a_large_one_holds_everyt
     boot = Boot()
     async with engine_of(history.db, config=BIG, boot=boot) as engine:
         await engine.set_policy(WEEK, by="ann")
-        await engine.run(dry_run=False, by="t", yes=True)
+        await swept(engine, yes=True)
         many(history, 1500, from_h=7 * 24 + 0.01, to_h=7 * 24 + 0.05)  # due for 36 to 180 s
         boot.ms -= 240_000  # the database's clock is 4 minutes ahead of what the machine lived through
-        held = await engine.run(dry_run=False, by="t")
+        held = await swept(engine)
         assert held.state == "HELD"
         assert "clock moved by 240 s" in held.error
         boot.ms -= 240_000
-        large = await engine.run(dry_run=False, by="t")
+        large = await swept(engine)
         assert (large.state, large.policy_version) == ("HELD", 2)
-        assert (await engine.confirm_run(large.id, by="ann")).removed == 1500
+        assert (await until_done(engine, await engine.confirm_run(large.id, by="ann"))).removed == 1500

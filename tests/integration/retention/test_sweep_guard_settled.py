@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, update
 from tests.integration.retention.history import History
-from tests.integration.retention.sweeping import Boot, engine_of, seeded
+from tests.integration.retention.sweeping import Boot, engine_of, seeded, until_done
 from tests.integration.retention.test_sweep_guard import BIG, MONTH, WEEK, many, move_sweeps_back
 
 from darner.core.errors import ConflictError, DarnerError
@@ -29,13 +29,6 @@ async def by_clock(engine: RetentionEngine) -> Run:
     sweep, task = started
     await task
     return await engine.find_run(sweep.run_id)
-
-
-async def until_done(engine: RetentionEngine, run: Run) -> Run:
-    """Its end, also of one that takes long."""
-    if engine.sweeping is not None:
-        await engine.sweeping
-    return await engine.find_run(run.id)
 
 
 def without_settled(history: History) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 from tests.integration.retention.history import History
-from tests.integration.retention.sweeping import Boot, engine_of
+from tests.integration.retention.sweeping import Boot, engine_of, until_done
 from tests.integration.retention.test_sweep_guard import BIG, many
-from tests.integration.retention.test_sweep_guard_settled import by_clock, let_pass, until_done
+from tests.integration.retention.test_sweep_guard_settled import by_clock, let_pass
 
 from darner.core.errors import ConflictError
 from darner.core.job import Tier

@@ -1,8 +1,10 @@
 """A database clock that jumps is noticed."""
 
+from typing import Any
+
 import pytest
 
-from darner.retention.clock import BootReading, distrust, marked
+from darner.retention.clock import BootReading, distrust, marked, ran_evenly
 
 TOLERANCE_MS = 600_000
 
@@ -39,3 +41,13 @@ def test_each_machine_keeps_its_own_reading() -> None:
     for index in range(40):
         mark = marked(mark, BootReading(boot_id=f"x{index}", ms=1), 1_120_000)
     assert len(mark["readings"]) == 16
+
+
+def test_how_long_the_clock_ran_evenly_is_counted_from_the_first_sweep_of_a_boot() -> None:
+    mark: dict[str, Any] = {}
+    for ms, even in ((5_000, 0), (6_000, 1_000), (9_000, 4_000)):
+        boot = BootReading(boot_id="b1", ms=ms)
+        assert ran_evenly(mark, boot) == even
+        mark = marked(mark, boot, 1_000_000_000 + ms)
+    assert ran_evenly(mark, BootReading(boot_id="b2", ms=99)) == 0
+    assert ran_evenly({"readings": {"b1": [1, 2]}}, BootReading(boot_id="b1", ms=99)) == 0  # as earlier sweeps wrote it

@@ -1,7 +1,9 @@
 """When the shrink guard holds removal back."""
 
-from darner.retention.guard import LEAST_ROWS, Change, decide
-from darner.retention.policy import DAY_MS
+from dataclasses import replace
+
+from darner.retention.guard import EVEN_MS, LEAST_ROWS, OUTAGE_MS, Change, believed_at, decide
+from darner.retention.policy import DAY_MS, HOUR_MS
 
 NOW = 1_800_000_000_000
 
@@ -51,3 +53,21 @@ def test_the_reason_names_the_clock() -> None:
     told = decide(changed(policy=False, unknown=True), due_anew=9_000, table_rows=10_000, now_ms=NOW)
     assert told is not None
     assert "started anew" in told.reason
+
+
+def test_an_outage_is_believed_after_an_hour_and_one_of_more_than_a_week_never() -> None:
+    assert believed_at(now_ms=NOW, last_ms=NOW - OUTAGE_MS, even_ms=0) == NOW + EVEN_MS
+    assert believed_at(now_ms=NOW, last_ms=NOW - OUTAGE_MS, even_ms=EVEN_MS - 5) == NOW + 5
+    assert believed_at(now_ms=NOW, last_ms=NOW - OUTAGE_MS, even_ms=EVEN_MS + 5) == NOW
+    assert believed_at(now_ms=NOW, last_ms=NOW - OUTAGE_MS - 1, even_ms=DAY_MS) is None
+
+
+def test_what_got_old_in_an_outage_passes_by_itself_but_not_with_a_tightened_policy() -> None:
+    off = Change(policy=False, changed_at=0, confirmed=False, clock_ms=DAY_MS, unknown_clock=True, believed_at=NOW + HOUR_MS)
+    found = decide(off, due_anew=5_000, table_rows=10_000, now_ms=NOW)
+    assert found is not None
+    assert (found.passes, found.again_at) == (True, NOW + HOUR_MS)
+    assert decide(off, due_anew=5_000, table_rows=100_000, now_ms=NOW) is None
+    both = decide(replace(off, policy=True), due_anew=5_000, table_rows=10_000, now_ms=NOW)
+    assert both is not None
+    assert not both.passes

@@ -89,10 +89,13 @@ def show(
     _say_run(found)
 
 
+_ENDS = "ends after its batch. The next sweep goes on with the policy in force; `darner retention pause` keeps it from that"
+
+
 def cancel(context: typer.Context, run_id: JobId) -> None:
     """End a running sweep after its batch; what it has done stays done."""
     found = ask(context, lambda api: api.retention.cancel_run(run_id))
-    print_json(found) if context.obj.json else say(f"run {run_id} ends after its batch")
+    print_json(found) if context.obj.json else say(f"run {run_id} {_ENDS}")
 
 
 def confirm(context: typer.Context, run_id: JobId) -> None:
