@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -38,6 +38,8 @@ READ_TIMEOUT_S = 30.0
 NOT_FOUND = 404
 # Where a search for text stopped because one page may cost only so much.
 SEARCHED_TO = "X-Darner-Searched-To"
+# What a page lacks, in a sentence.
+INCOMPLETE = "X-Darner-Incomplete"
 LEASE_WAIT_S = 20.0
 STREAM_SILENCE_S = 45.0
 RECONNECT_FOR_S = 60.0
@@ -107,13 +109,24 @@ class ManagerRest:  # size: one method per question; each is a line or two
         """A page of jobs, newest first; filters as in `GET /api/v1/jobs`."""
         return objects(await self._ask("GET", "/api/v1/jobs", query=filters))
 
-    async def walk_jobs(self, limit: int, **filters: Any) -> AsyncGenerator[list[Json], None]:  # noqa: ANN401
-        """Jobs, newest first, in pages; filters as in `GET /api/v1/jobs`. A search for text is carried on to its end."""
+    async def walk_jobs(
+        self,
+        limit: int,
+        *,
+        missing: Callable[[str], None],
+        **filters: Any,  # noqa: ANN401
+    ) -> AsyncGenerator[list[Json], None]:
+        """Jobs, newest first, in pages; filters as in `GET /api/v1/jobs`. A search for text is carried on to its end.
+
+        `missing` hears what a page lacks, as when the archive does not answer.
+        """
         left, before = limit, None
         while left > 0:
             query = {**filters, "per_page": left, **({"before_id": before} if before else {})}
             response = await self._response("GET", "/api/v1/jobs", query=query)
             page = objects(self._decoded(response))
+            if lacks := response.headers.get(INCOMPLETE):
+                missing(lacks)
             yield page
             left, searched = left - len(page), response.headers.get(SEARCHED_TO, "")
             if not searched.isdigit():

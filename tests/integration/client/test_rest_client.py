@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from darner.client.rest import SEARCHED_TO, ManagerRest, NoRouteError
+from darner.client.rest import INCOMPLETE, SEARCHED_TO, ManagerRest, NoRouteError
 from darner.core.errors import NotFoundError, UnavailableError
 from darner.testing.httpd import LoopbackServer, Reply, Request
 
@@ -47,11 +47,19 @@ async def test_a_search_that_stopped_on_its_way_is_carried_on_to_the_limit(pair:
         return as_json(jobs[: int(request.query["per_page"])], searched_to=searched_to)
 
     manager.answer = answer
-    found = [job["id"] async for page in client.walk_jobs(10, text="x") for job in page]
+    found = [job["id"] async for page in client.walk_jobs(10, missing=print, text="x") for job in page]
     assert found == [90, 80, 30]
     assert [request.query["per_page"] for request in manager.asked] == ["10", "8", "8"]
     assert {request.query["text"] for request in manager.asked} == {"x"}
-    assert [job["id"] async for page in client.walk_jobs(2, text="x") for job in page] == [90, 80]
+    assert [job["id"] async for page in client.walk_jobs(2, missing=print, text="x") for job in page] == [90, 80]
+
+
+async def test_what_a_list_lacks_is_told(pair: tuple[ManagerRest, Manager]) -> None:
+    client, manager = pair
+    manager.answer = lambda _: Reply.of(b"[]", header={INCOMPLETE: "Archived jobs are missing."})
+    lacks: list[str] = []
+    assert [page async for page in client.walk_jobs(5, missing=lacks.append)] == [[]]
+    assert lacks == ["Archived jobs are missing."]
 
 
 async def test_a_route_that_is_not_there_is_told_from_a_thing_that_is_not_there(pair: tuple[ManagerRest, Manager]) -> None:

@@ -65,7 +65,7 @@ def ls(
 
     async def question(api: "ManagerRest") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        async for page in api.walk_jobs(limit, **wanted):
+        async for page in api.walk_jobs(limit, missing=complain, **wanted):
             found += page
             for job in page if context.obj.json else ():
                 print_json(job)

@@ -103,7 +103,9 @@ def test_a_held_run_is_told_with_its_numbers_and_the_command_that_confirms() -> 
 
 
 def test_a_run_held_by_a_clock_names_the_command_that_accepts_it() -> None:
-    said = _why_held({**RUN, "report": None, "error": "The database's clock jumped ahead by 7200 s since the last sweep."})
+    said = _why_held(
+        {**RUN, "report": {"refused": "clock"}, "error": "The database's clock jumped ahead by 7200 s since the last sweep."}
+    )
     assert "darner retention run --accept-clock" in said
     assert "confirm" not in said
 

@@ -207,7 +207,7 @@ def _why_held(found: Json) -> str:
     run_id, error = found["id"], str(found["error"]).strip()
     if get_path(found, "report", "held", default=None) is not None:
         return f"{error} Look: darner retention preview. If it is meant: darner retention runs confirm {run_id}"
-    if "clock" in error:
+    if get_path(found, "report", "refused") == "clock":
         return f"{error} If the clock is right: darner retention run --accept-clock"
     return error
 
