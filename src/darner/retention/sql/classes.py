@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Integer, String, func, insert, select
 
+from darner.db import Statement, given
 from darner.db.tables.jobs import job
 from darner.db.tables.retention import retention_class
 from darner.retention.rules import HELD, UNCLASSIFIED, Order, class_names, scheme_of
 
+_CLASS = job.c["class"]
+_FIRST = Statement(lambda _: select(func.min(_CLASS)))
+_NEXT = Statement(lambda _: select(func.min(_CLASS)).where(given("last", Integer) < _CLASS))
+_OF_SCHEME = Statement(
+    lambda _: select(retention_class.c.rule, retention_class.c.id).where(retention_class.c.scheme == given("scheme", String))
+)
+
 
 def class_ids(conn: Connection, order: Order) -> dict[str, int]:
     """The number of each class of the order's scheme that has one already; classes never made have no jobs."""
-    wanted = select(retention_class.c.rule, retention_class.c.id).where(retention_class.c.scheme == scheme_of(order))
-    return {str(rule): int(number) for rule, number in conn.execute(wanted)}
+    return {str(rule): int(number) for rule, number in _OF_SCHEME.run(conn, scheme=scheme_of(order))}
 
 
 def make_classes(conn: Connection, order: Order) -> dict[str, int]:
@@ -31,11 +38,10 @@ def classes_to_sort(conn: Connection, current: Mapping[str, int]) -> list[int]:
 
     Not that of jobs held by themselves: releasing one takes its class back.
     """
-    column = job.c["class"]
     found: list[int] = []
-    last: int | None = conn.execute(select(func.min(column))).scalar()
+    last: int | None = _FIRST.run(conn).scalar()
     while last is not None:
         found.append(last)
-        last = conn.execute(select(func.min(column)).where(column > last)).scalar()
+        last = _NEXT.run(conn, last=last).scalar()
     fixed = {HELD, UNCLASSIFIED}
     return [UNCLASSIFIED, *sorted(set(found) - set(current.values()) - fixed)]

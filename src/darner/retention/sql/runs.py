@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Row, Update, and_, case, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Insert, Row, Select, Update, and_, case, delete, func, insert, literal, select, update
 
 from darner.db import Statement, bounded_delete, db_now_ms, given
 from darner.db.tables.retention import lease, retention_batch, retention_run
@@ -33,9 +33,15 @@ def begin_run(conn: Connection, *, policy_version: int, trigger: str, holder: st
 
 def fail_interrupted(conn: Connection, *, epoch: int, now_ms: int) -> int:
     """Tell the runs of earlier epochs, which nobody carries out any more, to have failed; how many there were."""
-    left = and_(retention_run.c.state == RunState.RUNNING, retention_run.c.epoch < epoch, retention_run.c.dry_run.is_(False))
-    told = {"state": RunState.FAILED, "finished_at": now_ms, "error": _INTERRUPTED}
-    return conn.execute(update(retention_run).where(left).values(**told)).rowcount
+    return _FAIL.run(conn, before=epoch, now_ms=now_ms).rowcount
+
+
+def _fail(_dialect: str) -> Update:
+    left = and_(
+        retention_run.c.state == RunState.RUNNING, retention_run.c.epoch < given("before"), retention_run.c.dry_run.is_(False)
+    )
+    told = {"state": RunState.FAILED, "finished_at": given("now_ms"), "error": _INTERRUPTED}
+    return update(retention_run).where(left).values(**told)
 
 
 def count_run(conn: Connection, run_id: int, **more: int) -> None:
@@ -60,19 +66,22 @@ def _audit_row(_dialect: str) -> Insert:
     return insert(retention_batch).inline().values({column.name: given(f"of_{column.name}", column.type) for column in columns})
 
 
-_COUNT, _AUDIT = Statement(_count), Statement(_audit_row)
-
-
 def end_run(conn: Connection, run_id: int, state: RunState, *, error: str = "", report: dict[str, Any] | None = None) -> None:
     """A run's end. One that was already told to have failed stays so."""
+    told = None if report is None else json.dumps(report)
+    _END.run(conn, run_id=run_id, ended=state.value, now_ms=db_now_ms(conn), told_error=error[:_ERROR_LIMIT], told=told)
+
+
+def _end(_dialect: str) -> Update:
+    kinds = {name: retention_run.c[name].type for name in ("state", "error", "report")}
     values = {
-        "state": state,
-        "finished_at": db_now_ms(conn),
-        "error": error[:_ERROR_LIMIT],
-        "report": None if report is None else json.dumps(report),
+        "state": given("ended", kinds["state"]),
+        "finished_at": given("now_ms"),
+        "error": given("told_error", kinds["error"]),
+        "report": given("told", kinds["report"]),
     }
-    this = and_(retention_run.c.id == run_id, retention_run.c.state == RunState.RUNNING)
-    conn.execute(update(retention_run).where(this).values(**values))
+    this = and_(retention_run.c.id == given("run_id"), retention_run.c.state == RunState.RUNNING)
+    return update(retention_run).where(this).values(**values)
 
 
 def is_running(conn: Connection) -> bool:
@@ -131,6 +140,13 @@ def moved_by_rule(conn: Connection, run_id: int) -> list[dict[str, Any]]:
 
 def drop_empty_before(conn: Connection, run_id: int) -> None:
     """If a sweep by the clock moved nothing, and neither did the one before, the history keeps only the later of them."""
+    latest = _LATEST_TWO.run(conn, run_id=run_id).all()
+    if len(latest) > 1 and all(is_empty for _, is_empty in latest):
+        conn.execute(delete(retention_run).where(retention_run.c.id == latest[1][0]))
+
+
+def _latest_two(_dialect: str) -> Select[Any]:
+    """The ids of a run and the one before, each with whether it was by the clock and did nothing."""
     moved = sum((retention_run.c[name] for name in _COUNTERS), literal(0))
     empty = and_(
         retention_run.c.trigger == SCHEDULE,
@@ -139,10 +155,8 @@ def drop_empty_before(conn: Connection, run_id: int) -> None:
         retention_run.c.report.is_(None),
         moved == 0,
     )
-    two = select(retention_run.c.id, case((empty, 1), else_=0)).where(retention_run.c.id <= run_id)
-    latest = conn.execute(two.order_by(retention_run.c.id.desc()).limit(2)).all()
-    if len(latest) > 1 and all(is_empty for _, is_empty in latest):
-        conn.execute(delete(retention_run).where(retention_run.c.id == latest[1][0]))
+    two = select(retention_run.c.id, case((empty, 1), else_=0).label("is_empty"))
+    return two.where(retention_run.c.id <= given("run_id")).order_by(retention_run.c.id.desc()).limit(2)
 
 
 def tell_failure(conn: Connection, *, holder: str, error: str) -> None:
@@ -226,3 +240,6 @@ def _run(row: Row[Any]) -> Run:
         error=row.error,
         report=json.loads(row.report) if row.report else None,
     )
+
+
+_COUNT, _AUDIT, _FAIL, _END, _LATEST_TWO = (Statement(make) for make in (_count, _audit_row, _fail, _end, _latest_two))
