@@ -259,6 +259,8 @@ def _status(conn: Connection) -> dict[str, Any]:
     found, now_ms = records.policy_in_force(conn), db_now_ms(conn)
     latest, holder = runs.runs(conn, before=None, limit=1), runs.lease_holder(conn, LEASE)
     paused, window, held = marks.mark(conn, "paused"), marks.mark(conn, "window"), held_since(conn)
+    if held and (found is None or held["version"] != found.version):
+        held = {}  # the policy has changed since: the next sweep judges anew, and that run cannot be confirmed any more
     opened = parse_window(window["window"], window["zone"]) if window.get("window") else None
     order = Order(policy=found.policy, selectors=holds.selectors(conn)) if found else None
     due = due_count(conn, order, class_ids(conn, order), now_ms, at_most=MOST_COUNTED) if order else 0

@@ -96,6 +96,7 @@ async def test_a_held_removal_does_not_fill_the_history_and_ends_when_the_policy
         assert len(await engine.runs()) <= 4
         await ticks(clock, lambda: running(history) == 0)
         await engine.set_policy(MONTH, by="ann")
+        assert (await engine.status())["removal_held"] is None
         with pytest.raises(ConflictError, match="look at it again"):
             await engine.confirm_run(since, by="ann")
         assert (await swept(engine)).state == "DONE"
