@@ -65,7 +65,7 @@ def write_first(db: Database, file: Path, rows: int) -> Facts:
         found = timed(took, "read", lambda ids=ids: db.read_sync(lambda conn: current_rows(conn, ids, codec)))  # type: ignore[misc]
         timed(took, "write", lambda found=found: [writer.add(row) for row, _ in found])  # type: ignore[misc]
     facts = timed(took, "write", writer.close)
-    facts, _ = timed(took, "verify", lambda: verify(file, facts))
+    facts = timed(took, "verify", lambda: verify(file, facts, writer.tables))
     total, worked = sum(took.values()), time.process_time() - worked
     print(f"warm jobs written and verified: {rows / total:,.0f} rows/s ({', '.join(f'{k} {v:.2f} s' for k, v in took.items())})")
     print(f"  {rows / worked:,.0f} rows per second of processor; {facts.bytes / rows:.0f} B/job in the archive")

@@ -55,8 +55,8 @@ async def write(sweep: SweepContext, codec: Codec, ids: Sequence[int], file: Pat
     except BaseException:
         await asyncio.to_thread(writer.give_up)
         raise
-    checked, entries = await asyncio.to_thread(verify, file, facts)
-    return checked, [replace(one, stamp=stamps[one.id]) for one in entries]
+    checked = await asyncio.to_thread(verify, file, facts, writer.tables)
+    return checked, [replace(one, stamp=stamps[one.id]) for one in writer.entries]
 
 
 def current_rows(conn: Connection, ids: Sequence[int], codec: Codec) -> list[tuple[Row, int]]:

@@ -92,7 +92,7 @@ class RewriteWork:
         try:
             facts = await asyncio.to_thread(rewrite.close)
             if facts.rows:
-                checked, _ = await asyncio.to_thread(verify, rewrite.file, facts)
+                checked = await asyncio.to_thread(verify, rewrite.file, facts)
                 await making.store(sweep, self._storage, rewrite.segment, rewrite.file, checked)
         finally:
             await asyncio.to_thread(rewrite.file.unlink, missing_ok=True)

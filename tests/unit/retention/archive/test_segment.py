@@ -1,5 +1,6 @@
 """Segments: what goes in comes out, and what does not is told."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,20 @@ from hypothesis import strategies as st
 
 from darner.core.errors import DarnerError
 from darner.history.record import JobRecord
-from darner.history.rows import FOLDED
-from darner.retention.archive.segment import Facts, Writer, digest_of, entries_of, record_of, row_of, rows, verify
+from darner.history.rows import FOLDED, blob_of
+from darner.retention.archive.segment import (
+    LEFT,
+    NAMES,
+    Facts,
+    Writer,
+    digest_of,
+    entries_of,
+    record_of,
+    row_of,
+    row_of_fold,
+    rows,
+    verify,
+)
 
 TEXTS = st.text(max_size=20)
 IDS = st.integers(1, 2**48)
@@ -65,18 +78,18 @@ RECORDS = st.builds(
 @settings(max_examples=60, deadline=None)
 def test_records_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, records: list[JobRecord]) -> None:
     file = tmp_path_factory.mktemp("segment") / "one.parquet"
-    facts, entries = verify(file, written(file, *records))
+    facts, entries = verify(file, written(file, *records)), entries_of(file)
     assert [told(record_of(row)) for row in rows(file)] == [told(one) for one in records]
     assert [one.digest for one in entries] == [digest_of(row_of(one)) for one in records]
     assert [one.id for one in entries] == [one.id for one in records]
-    assert entries == entries_of(file)
     assert (facts.min_id, facts.max_id) == (min(one.id for one in records), max(one.id for one in records))
     assert facts.bytes == file.stat().st_size
 
 
 def test_the_facts_of_a_segment(tmp_path: Path) -> None:
     one, two = record_with(7, owner="bob"), record_with(9, base_at=99_999, state="SUCCEEDED")
-    facts, (first, _) = verify(tmp_path / "f", written(tmp_path / "f", one, two))
+    facts = verify(tmp_path / "f", written(tmp_path / "f", one, two))
+    first, _ = entries_of(tmp_path / "f")
     assert (facts.rows, facts.min_id, facts.max_id, facts.max_base_at) == (2, 7, 9, 99_999)
     assert (facts.min_created_at, facts.max_created_at) == (1_007, 1_009)
     assert facts.facets["owners"] == ["ann", "bob"]
@@ -96,6 +109,37 @@ def test_a_file_that_does_not_hold_what_was_put_in_is_told(tmp_path: Path, fault
     wrong = Facts(**{"rows": facts.rows, "digest": facts.digest, **fault})
     with pytest.raises(DarnerError, match="does not read back"):
         verify(tmp_path / "f", wrong)
+
+
+def test_what_was_put_in_is_compared_group_by_group(tmp_path: Path) -> None:
+    other, writer = Writer(tmp_path / "g"), Writer(tmp_path / "f")
+    for one in (other, writer):
+        one.add(row_of(record_with(7 if one is writer else 9)))
+        one.close()
+    assert verify(tmp_path / "f", Facts(rows=1), writer.tables).sha256 != ""
+    with pytest.raises(DarnerError, match="does not read back"):
+        verify(tmp_path / "f", Facts(rows=1), other.tables)
+    assert writer.entries == entries_of(tmp_path / "f")
+    (tmp_path / "f").write_bytes(b"PAR1")
+    with pytest.raises(DarnerError, match="cannot be read"):
+        verify(tmp_path / "f", Facts(rows=1), writer.tables)
+
+
+@given(st.dictionaries(st.sampled_from([*FOLDED]), TEXTS), st.dictionaries(TEXTS, TEXTS, max_size=3), st.booleans())
+def test_a_folded_job_is_the_same_row(texts: dict[str, str], args: dict[str, str], spaced: bool) -> None:
+    record = replace(record_with(7, **{name: f'{text}}},"a":' for name, text in texts.items() if FOLDED[name] == ""}), args=args)
+    blob = blob_of(record)
+    text = json.dumps(json.loads(blob)).encode() if spaced else blob
+    plain = row_of(record)
+    folded = row_of_fold([plain[NAMES.index(name)] for name in LEFT], record.clusters, text)
+    assert told(record_of(folded)) == told(record_of(plain))
+    assert spaced or folded == plain
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"v":1,"j":{"x"},"a":1', b'{"v":1,"j":{},"a":\xff', b'{"v":99,"j":{},"a":{}}'])
+def test_a_damaged_blob_is_told(text: bytes) -> None:
+    with pytest.raises(DarnerError):
+        row_of_fold([7] * len(LEFT), [], text)
 
 
 def test_every_field_counts_for_the_digest() -> None:
