@@ -23,7 +23,7 @@ from darner.retention.sweep.guarding import confirm, held_since
 from darner.retention.sweeper import LEASE, Ask, Sweep, Sweeper, SweepRefusedError
 from darner.retention.values import Audit, HoldRow, Run, RunState
 from darner.retention.versions import PolicyDesk
-from darner.retention.window import parse_window
+from darner.retention.window import parse_window, stored_window
 
 _log = get_logger("retention")
 _SHOWN_AFTER_S = 5.0
@@ -261,7 +261,7 @@ def _status(conn: Connection) -> dict[str, Any]:
     paused, window, held = marks.mark(conn, "paused"), marks.mark(conn, "window"), held_since(conn)
     if held and (found is None or held["version"] != found.version):
         held = {}  # the policy has changed since: the next sweep judges anew, and that run cannot be confirmed any more
-    opened = parse_window(window["window"], window["zone"]) if window.get("window") else None
+    opened = stored_window(window)
     order = Order(policy=found.policy, selectors=holds.selectors(conn)) if found else None
     due = due_count(conn, order, class_ids(conn, order), now_ms, at_most=MOST_COUNTED) if order else 0
     return {

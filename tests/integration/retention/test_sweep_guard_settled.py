@@ -254,3 +254,14 @@ async def test_a_database_from_a_backup_is_not_confirmed_but_resumed(history: Hi
         assert (held.state, held.report) == ("HELD", {"refused": "restored"})
         with pytest.raises(ConflictError, match="resume"):
             await engine.confirm_run(held.id, by="ann")
+
+
+async def test_a_window_in_a_zone_that_is_not_known_here_is_closed(history: History) -> None:
+    await seeded(history.db)
+    history.add("FAILED", ended_h=7)
+    history.db.write_sync(lambda conn: set_mark(conn, "window", {"window": "22:00-06:00", "zone": "Nowhere/City"}, by="t"))
+    async with engine_of(history.db) as engine:
+        assert (await engine.status())["window"] == {"window": "22:00-06:00", "zone": "Nowhere/City", "opens_at": None}
+        waits = await engine.run(dry_run=False, by="t")
+        assert (waits.state, waits.classified, waits.removed) == ("DONE", 1, 0)
+        assert (await engine.run(dry_run=False, by="t", yes=True)).removed == 1

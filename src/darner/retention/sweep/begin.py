@@ -22,7 +22,7 @@ from darner.retention.sweep import guarding
 from darner.retention.sweep.context import Sweep
 from darner.retention.sweep.errors import CLOCK, REFUSED, RESTORED, SweepRefusedError
 from darner.retention.values import PolicyVersion, RunState
-from darner.retention.window import parse_window
+from darner.retention.window import stored_window
 from darner.retention.witness import Witness
 
 NO_POLICY = "There is no retention policy, so nothing is removed; set one with `darner retention policy set`."
@@ -164,7 +164,7 @@ class Beginner:
             tolerance_ms=int(self.config.clock_tolerance_s * 1000),
             classes=make_classes(conn, order),
             marks=found,
-            window=parse_window(window["window"], window["zone"]) if window.get("window") else None,
+            window=stored_window(window),
             yes=ask.yes,
             confirmed=ask.confirmed or ask.yes,
             clock_accepted=ask.accept_clock or ask.confirmed or ask.yes,

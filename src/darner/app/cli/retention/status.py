@@ -126,7 +126,12 @@ def _say_sweeper(found: Json, now: float) -> None:
         _line("", f"Look: darner retention preview. If it is meant: darner retention runs confirm {held['since_run']}")
     window = found.get("window")
     if window:
-        _line("window", f"removes from {window['window']} ({window['zone']}), opens {when(window['opens_at'], now)}")
+        opens = (
+            f"opens {when(window['opens_at'], now)}"
+            if window["opens_at"]
+            else "a zone that this manager does not know: closed here"
+        )
+        _line("window", f"removes from {window['window']} ({window['zone']}), {opens}")
 
 
 def _say_policy(found: Json) -> None:
