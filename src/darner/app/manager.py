@@ -182,7 +182,7 @@ def jobs_of(config: ManagerConfig, db: Database, fleet_engine: FleetEngine, kept
     policy = AddressPolicy(allow_loopback=origin.allow_loopback, allow_private=origin.allow_private)
     limits = limits_of(config.jobs)
     ports = JobPorts(
-        book=SqlJobBook(db, limits),
+        book=SqlJobBook(db, limits, codec=kept.codec),
         work=SqlWorkBook(db, limits),
         history=SqlHistory(db, kept.codec, kept.archive),
         clusters=FleetClusters(fleet_engine),
