@@ -11,12 +11,16 @@ from tests.integration.retention.test_sweep_guard import BIG, MONTH, WEEK, many,
 
 from darner.core.errors import ConflictError, DarnerError
 from darner.db import db_now_ms
+from darner.db.tables.archive import archive_segment
 from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job, job_payload
 from darner.db.tables.retention import lease
+from darner.retention.archive.expiry import ExpiryWork
 from darner.retention.engine import RetentionEngine
+from darner.retention.parse import policy_from_json
 from darner.retention.policy import HOUR_MS
 from darner.retention.ports import RetentionParts
+from darner.retention.rules import Order
 from darner.retention.sql.marks import drop_mark, mark, set_mark
 from darner.retention.sweeper import Ask
 from darner.retention.values import Run
@@ -265,3 +269,27 @@ async def test_a_window_in_a_zone_that_is_not_known_here_is_closed(history: Hist
         waits = await engine.run(dry_run=False, by="t")
         assert (waits.state, waits.classified, waits.removed) == ("DONE", 1, 0)
         assert (await engine.run(dry_run=False, by="t", yes=True)).removed == 1
+
+
+async def test_archived_jobs_that_are_kept_longer_do_not_make_up_for_others(history: History) -> None:
+    def archived(conn: Connection) -> None:
+        now = db_now_ms(conn)
+        common = {"state": "LIVE", "policy_version": 1, "epoch": 1, "created_at": now, "row_count": 5000}
+        times = {"slow": now - 50 * 24 * HOUR_MS, "quick": now - 20 * 24 * HOUR_MS}
+        conn.execute(insert(archive_segment), [{**common, "rule": name, "max_base_at": at} for name, at in times.items()])
+
+    history.db.write_sync(archived)
+    before, after = (Order(policy=policy_from_json(kept_for(*ages))) for ages in (("40d", "30d"), ("60d", "10d")))
+    work = ExpiryWork(None, {})  # type: ignore[arg-type]  # no file is read
+
+    def count(conn: Connection) -> int:
+        now = db_now_ms(conn)
+        return work.rows_due_anew(conn, after, now, before=before, then_ms=now)
+
+    assert history.db.read_sync(count) == 5000
+
+
+def kept_for(slow: str, quick: str) -> dict[str, Any]:
+    """Two rules that archive."""
+    ages = {"slow": slow, "quick": quick}
+    return {"rules": [{"name": name, "match": {"owners": [name]}, "hot": "6h", "archive": age} for name, age in ages.items()]}

@@ -42,12 +42,15 @@ class ExpiryWork:
         self._storage = storage
         self._held = held
 
-    def due_rows(self, conn: Connection, order: Order, now_ms: int) -> int:
-        """How many jobs would be hidden or gone under an order at a moment, for the guard."""
-        live = catalog.in_state(conn, SegmentState.LIVE, limit=_ALL)
-        gone = catalog.in_state(conn, SegmentState.EXPIRED, limit=_ALL)
-        over = [one for one in live if _is_over(one, order, now_ms)] + [one for one in gone if _is_past_undo(one, order, now_ms)]
-        return sum(one.row_count - one.skipped for one in over)
+    def rows_due_anew(self, conn: Connection, order: Order, now_ms: int, *, before: Order, then_ms: int) -> int:
+        """How many jobs would be hidden or gone under an order at a moment, and not under another at another, for the guard."""
+
+        def goes(one: Segment, by: Order, at_ms: int) -> bool:
+            return _is_over(one, by, at_ms) or _is_past_undo(one, by, at_ms)
+
+        there = catalog.in_state(conn, SegmentState.LIVE, SegmentState.EXPIRED, limit=_ALL)
+        anew = [one for one in there if goes(one, order, now_ms) and not goes(one, before, then_ms)]
+        return sum(one.row_count - one.skipped for one in anew)
 
     async def batch(self, sweep: SweepContext, limit: int) -> Done:  # noqa: ARG002  (a segment is one thing)
         """One segment."""

@@ -130,7 +130,7 @@ async def _counted(sweep: Sweep, works: Sequence[Work], change: Change, version:
 
 
 def _beside(conn: Connection, work: Guarded, sweep: Sweep, before: Order, then_ms: int) -> int:
-    return max(0, work.due_rows(conn, sweep.order, sweep.now_ms()) - work.due_rows(conn, before, then_ms))
+    return work.rows_due_anew(conn, sweep.order, sweep.now_ms(), before=before, then_ms=then_ms)
 
 
 def kept_rows(conn: Connection, sweep: Sweep) -> int:

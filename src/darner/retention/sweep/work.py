@@ -69,5 +69,5 @@ class Work(Protocol):
 class Guarded(Protocol):
     """A removing work may have this too: then the guard counts what it would remove beside the rows of the database."""
 
-    def due_rows(self, conn: Connection, order: Order, now_ms: int) -> int:
-        """How many jobs it would remove under an order at a moment (unix ms)."""
+    def rows_due_anew(self, conn: Connection, order: Order, now_ms: int, *, before: Order, then_ms: int) -> int:
+        """How many jobs it would remove under an order at a moment (unix ms), and would not have under another at another."""
