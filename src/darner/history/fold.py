@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 
 from darner.core.errors import NotFoundError
 from darner.core.job import Tier
-from darner.db import lean_binlog
+from darner.db import Keys, among, delete_among, lean_binlog
 from darner.db.tables.jobs import job, job_event, job_fold, job_part, job_payload, job_secret
 from darner.history.codec import Codec
 from darner.history.redact import redact_job, redact_text
@@ -37,9 +37,10 @@ def fold_jobs(conn: Connection, ids: Sequence[int], codec: Codec) -> int:
         return 0
     lean_binlog(conn)
     insert_folds(conn, folds)
+    keys = Keys(folds)
     for table in _EMPTIED:
-        conn.execute(delete(table).where(table.c.job_id.in_(list(folds))))
-    conn.execute(update(job).where(job.c.id.in_(list(folds))).values(tier=int(Tier.WARM), **FOLDED))
+        delete_among(conn, table, table.c.job_id, keys)
+    conn.execute(update(job).where(among(conn, job.c.id, folds)).values(tier=int(Tier.WARM), **FOLDED))
     for key, left in changed:
         conn.execute(update(job).where(job.c.id == key).values(**left))
     return sum(one.raw_len - len(one.body) for one in folds.values())

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, insert, select
 
 from darner.core.errors import DarnerError
 from darner.core.job import Tier
+from darner.db import among
 from darner.db.tables.jobs import job, job_cluster, job_event, job_fold, job_part, job_payload
 from darner.history.codec import Codec, Folded
 from darner.history.record import VERSION, JobRecord
@@ -54,7 +55,9 @@ REDACTED = Reading(job=redact_job, args=partial(redact_json, args=True), documen
 
 def read_records(conn: Connection, ids: Sequence[int], codec: Codec, reading: Reading = PLAIN) -> list[JobRecord]:
     """The records of the jobs that there are, in the order of `ids`. What is folded already was redacted then."""
-    rows = {int(row[0]): dict(zip(_JOB_NAMES, row, strict=True)) for row in conn.execute(select(job).where(job.c.id.in_(ids)))}
+    rows = {
+        int(row[0]): dict(zip(_JOB_NAMES, row, strict=True)) for row in conn.execute(select(job).where(among(conn, job.c.id, ids)))
+    }
     maybe_hot = [key for key, row in rows.items() if row["tier"] != Tier.WARM]
     payloads = _by_job(conn, job_payload, (job_payload.c.args, job_payload.c.result), maybe_hot)
     parts = _by_job(conn, job_part, _PART_COLUMNS, maybe_hot)
@@ -104,7 +107,9 @@ def read_fold_texts(
     """
     if not ids:
         return {}
-    rows = conn.execute(select(job_fold.c.job_id, job_fold.c.dict_id, job_fold.c.body).where(job_fold.c.job_id.in_(ids))).all()
+    rows = conn.execute(
+        select(job_fold.c.job_id, job_fold.c.dict_id, job_fold.c.body).where(among(conn, job_fold.c.job_id, ids))
+    ).all()
     codec.learn(conn, {row[1] for row in rows})
     found = {}
     for key, dict_id, body in rows:
@@ -207,8 +212,8 @@ def _by_job(conn: Connection, table: Table, columns: Iterable[Any], ids: Sequenc
         return found
     wanted = tuple(columns)
     names = [str(column.name) for column in wanted]
-    statement = select(table.c.job_id, *wanted).where(table.c.job_id.in_(ids)).order_by(*table.primary_key.columns)
-    for row in conn.execute(statement):
+    statement = select(table.c.job_id, *wanted).where(among(conn, table.c.job_id, ids)).order_by(*table.primary_key.columns)
+    for row in conn.execute(statement).all():
         found.setdefault(int(row[0]), []).append(dict(zip(names, row[1:], strict=True)))
     return found
 
