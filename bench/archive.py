@@ -1,6 +1,6 @@
 """The archive: how fast jobs are written and verified, what they take, and how long searches last.
 
-    python bench/archive.py [--rows 100000] [--segment 100000] [--keep DIR]
+    python bench/archive.py [--rows 100000] [--segment 1000] [--keep DIR]
 
 The first segment is made from real rows of a database; for more rows it is copied with other ids and times, which takes a minute
 per ten million. Searches are shown beside the same question put to all files without the catalogue. Figures are of this machine, in
@@ -192,18 +192,19 @@ async def unbounded(archive: Archive) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--segment", type=int, default=20_000)
+    parser.add_argument("--segment", type=int, help="jobs per file (default: a hundredth of the rows)")
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
+    segment = min(asked.rows, asked.segment or max(1_000, asked.rows // 100))
     place = asked.keep or Path(tempfile.mkdtemp(prefix="darner-bench-"))
     root = place / "archive"
     root.mkdir(parents=True)
     db = Database.open(f"sqlite:///{place / 'darner.db'}")
     try:
         migrate(db)
-        made = prepare(db, root, asked.rows, asked.segment)
+        made = prepare(db, root, asked.rows, segment)
         async with Archive(db, ArchiveConfig(url=str(root)), Codec()) as archive:
-            await search(archive, db, made, min(asked.segment, asked.rows))
+            await search(archive, db, made, segment)
     finally:
         db.close()
         if asked.keep is None:
