@@ -170,54 +170,53 @@ def moving(bench: Bench, name: str, policy: dict[str, Any], which: Callable[[Mov
     bench.tell(name, step)
 
 
+def acknowledge(bench: Bench) -> None:
+    """As if a sink had every job."""
+
+    def put(conn: Connection) -> None:
+        conn.execute(text("DELETE FROM export_outbox"))
+        columns = "job_id, sink, created_at, not_before, acked_at"
+        conn.execute(text(f"INSERT INTO export_outbox ({columns}) SELECT id, 'logs', 1, 1, 2 FROM job"))  # noqa: S608
+
+    bench.db.write_sync(put)
+
+
+def fold(bench: Bench) -> None:
+    """Train, then fold."""
+    now = bench.db.read_sync(db_now_ms)
+    for job_type in bench.db.read_sync(lambda conn: types_to_train(conn, now)):
+        trained = bench.db.read_sync(lambda conn, kind=job_type: train_type(conn, kind, bench.codec))  # type: ignore[misc]
+        bench.db.write_sync(lambda conn, trained=trained: store(conn, trained, now))  # type: ignore[misc]
+    bench.db.read_sync(bench.codec.refresh)
+    moving(bench, "fold", FOLDING, lambda move: move.to == Tier.WARM, lambda conn, ids, _now: fold_jobs(conn, ids, bench.codec))
+
+
 def steps(bench: Bench) -> dict[str, Callable[[], None]]:
     """All measurements, in an order in which each leaves something for the next."""
 
-    def acknowledge() -> None:
-        def put(conn: Connection) -> None:
-            conn.execute(text("DELETE FROM export_outbox"))
-            columns = "job_id, sink, created_at, not_before, acked_at"
-            conn.execute(text(f"INSERT INTO export_outbox ({columns}) SELECT id, 'logs', 1, 1, 2 FROM job"))  # noqa: S608
+    def hot(move: Move) -> bool:
+        return move.start == Tier.HOT
 
-        bench.db.write_sync(put)
-
-    def fold() -> None:
-        now = bench.db.read_sync(db_now_ms)
-        for job_type in bench.db.read_sync(lambda conn: types_to_train(conn, now)):
-            trained = bench.db.read_sync(lambda conn, kind=job_type: train_type(conn, kind, bench.codec))  # type: ignore[misc]
-            bench.db.write_sync(lambda conn, trained=trained: store(conn, trained, now))  # type: ignore[misc]
-        bench.db.read_sync(bench.codec.refresh)
-        moving(bench, "fold", FOLDING, lambda move: move.to == Tier.WARM, lambda conn, ids, _now: fold_jobs(conn, ids, bench.codec))
-
-    def old() -> None:
+    def hidden() -> None:
         bench.db.write_sync(lambda conn: conn.execute(text("UPDATE job SET base_at = 1 WHERE tier = 3")))
+        moving(bench, "delete hidden warm", PLAIN, lambda move: move.start == Tier.DELETED, erase_jobs)
 
-    def kinds(bench: Bench) -> dict[str, Callable[[], None]]:
-        def hot(move: Move) -> bool:
-            return move.start == Tier.HOT
+    def exported() -> None:
+        acknowledge(bench)
+        moving(bench, "delete hot, exported", EXPORTED, hot, erase_jobs)
 
-        def hidden() -> None:
-            old()
-            moving(bench, "delete hidden warm", PLAIN, lambda move: move.start == Tier.DELETED, erase_jobs)
-
-        def exported() -> None:
-            acknowledge()
-            moving(bench, "delete hot, exported", EXPORTED, hot, erase_jobs)
-
-        return {
-            "sort": lambda: sorting(bench, "sort", PLAIN),
-            "sort-several": lambda: sorting(bench, "sort, 4 rules", SEVERAL),
-            "sort-export": lambda: sorting(bench, "sort, export", EXPORTED),
-            "sort-groups": lambda: sorting(bench, "sort, keep_last", GROUPED),
-            "delete-groups": lambda: moving(bench, "delete hot, keep_last", GROUPED, hot, erase_jobs),
-            "fold": fold,
-            "hide": lambda: moving(bench, "hide warm", PLAIN, lambda move: move.start == Tier.WARM and move.removes, hide_jobs),
-            "delete-hidden": hidden,
-            "delete-export": exported,
-            "delete": lambda: moving(bench, "delete hot", DIRECT, hot, erase_jobs),
-        }
-
-    return kinds(bench)
+    return {
+        "sort": lambda: sorting(bench, "sort", PLAIN),
+        "sort-several": lambda: sorting(bench, "sort, 4 rules", SEVERAL),
+        "sort-export": lambda: sorting(bench, "sort, export", EXPORTED),
+        "sort-groups": lambda: sorting(bench, "sort, keep_last", GROUPED),
+        "delete-groups": lambda: moving(bench, "delete hot, keep_last", GROUPED, hot, erase_jobs),
+        "fold": lambda: fold(bench),
+        "hide": lambda: moving(bench, "hide warm", PLAIN, lambda move: move.start == Tier.WARM and move.removes, hide_jobs),
+        "delete-hidden": hidden,
+        "delete-export": exported,
+        "delete": lambda: moving(bench, "delete hot", DIRECT, hot, erase_jobs),
+    }
 
 
 def run(url: str, jobs: int, names: Sequence[str]) -> None:

@@ -53,9 +53,10 @@ async def held_back(sweep: Sweep, works: Sequence[Work], *, sorted_all: bool = T
 def pinned(conn: Connection, marks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What removals are compared with.
 
-    Where nobody wrote it down yet, it is now, before a sweep that holds back looks like one that was content.
+    Where nobody wrote it down yet (or what is written is no version), it is now, before a sweep that holds back looks like one that
+    was content.
     """
-    if SETTLED not in marks:
+    if not isinstance(marks.get(SETTLED, {}).get("version"), int):
         set_mark(conn, SETTLED, {"version": _last_swept(conn)}, by="system")
     return mark(conn, SETTLED)
 
