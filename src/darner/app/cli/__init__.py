@@ -13,10 +13,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run one command and exit."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_command(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     from darner.app.cli.root import build
     from darner.app.cli.run import guarded
