@@ -142,6 +142,7 @@ def test_a_database_of_a_newer_darner_is_refused_with_the_reason_alone(darner_up
     cluster = darner_up(peers=0)
     assert cluster.stop() == 0
     with sqlite3.connect(cluster.data_dir / "darner.db") as database:
+        [present] = database.execute("SELECT version_num FROM alembic_version").fetchone()
         database.execute("UPDATE alembic_version SET version_num = '9999_future'")
     database.close()
     done = subprocess.run(cluster.command(), capture_output=True, text=True, timeout=60, check=False)
@@ -151,7 +152,7 @@ def test_a_database_of_a_newer_darner_is_refused_with_the_reason_alone(darner_up
     assert "Traceback" not in done.stderr
     assert "manager is ready" not in done.stderr, "the log of the run before is not why"
     with sqlite3.connect(cluster.data_dir / "darner.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = '0002_jobs'")
+        database.execute("UPDATE alembic_version SET version_num = ?", (present,))
     database.close()
     cluster.start()
     assert httpx.get(f"{cluster.facts.manager_http}/healthy").status_code == 200
