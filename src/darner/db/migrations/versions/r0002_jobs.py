@@ -1,22 +1,14 @@
 """Jobs: the narrow job, its payload and secrets, its clusters, parts and timeline."""
 
-from typing import Any
-
 from alembic import op
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.dialects import mysql
+from sqlalchemy import Column, Integer, String, Text, UniqueConstraint
+
+from darner.db.migrations.kinds import ID, LONG, LONG_BINARY, MILLIS, NUMBERED, OPTIONS
 
 revision = "0002_jobs"
 down_revision = "0001_base"
 branch_labels = None
 depends_on = None
-
-_ID = BigInteger().with_variant(Integer, "sqlite")
-_MILLIS = BigInteger()
-_LONG = Text().with_variant(mysql.LONGTEXT(), "mysql")
-_LONG_BINARY = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
-_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-_NUMBERED: dict[str, Any] = {**_OPTIONS, "sqlite_autoincrement": True}
 
 
 def upgrade() -> None:
@@ -30,7 +22,7 @@ def upgrade() -> None:
 def _job() -> None:
     op.create_table(
         "job",
-        Column("id", _ID, primary_key=True),
+        Column("id", ID, primary_key=True),
         Column("uuid", String(36), nullable=False),
         Column("type", String(32), nullable=False),
         Column("state", String(16), nullable=False),
@@ -39,8 +31,8 @@ def _job() -> None:
         Column("part_count", Integer, nullable=False, server_default="0"),
         Column("part_done", Integer, nullable=False, server_default="0"),
         Column("part_failed", Integer, nullable=False, server_default="0"),
-        Column("bytes_total", _ID, nullable=False, server_default="0"),
-        Column("bytes_done", _ID, nullable=False, server_default="0"),
+        Column("bytes_total", ID, nullable=False, server_default="0"),
+        Column("bytes_done", ID, nullable=False, server_default="0"),
         Column("summary", String(512), nullable=False, server_default=""),
         Column("error", String(1024), nullable=False, server_default=""),
         Column("tag", String(1024), nullable=False, server_default=""),
@@ -48,18 +40,18 @@ def _job() -> None:
         Column("priority", Integer, nullable=False, server_default="0"),
         Column("bio", String(1000), nullable=False, server_default=""),
         Column("idempotency_key", String(64)),
-        Column("created_at", _MILLIS, nullable=False),
-        Column("started_at", _MILLIS),
-        Column("finished_at", _MILLIS),
-        Column("deadline_at", _MILLIS, nullable=False),
-        Column("updated_at", _MILLIS, nullable=False),
+        Column("created_at", MILLIS, nullable=False),
+        Column("started_at", MILLIS),
+        Column("finished_at", MILLIS),
+        Column("deadline_at", MILLIS, nullable=False),
+        Column("updated_at", MILLIS, nullable=False),
         Column("class", String(64), nullable=False, server_default=""),
         Column("tier", String(16), nullable=False, server_default="hot"),
         Column("held", Integer, nullable=False, server_default="0"),
         Column("hold_reason", String(512), nullable=False, server_default=""),
         UniqueConstraint("uuid", name="uq_job_uuid"),
         UniqueConstraint("idempotency_key", name="uq_job_idempotency_key"),
-        **_NUMBERED,
+        **NUMBERED,
     )
     op.create_index("ix_job_class", "job", ["class", "tier", "finished_at", "id"])
     op.create_index("ix_job_created_at", "job", ["created_at", "id"])
@@ -71,54 +63,54 @@ def _job() -> None:
 def _beside_job() -> None:
     op.create_table(
         "job_payload",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
-        Column("args", _LONG, nullable=False),
-        Column("result", _LONG),
-        **_OPTIONS,
+        Column("job_id", ID, primary_key=True, autoincrement=False),
+        Column("args", LONG, nullable=False),
+        Column("result", LONG),
+        **OPTIONS,
     )
     op.create_table(
         "job_secret",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
-        Column("sealed", _LONG_BINARY, nullable=False),
-        **_OPTIONS,
+        Column("job_id", ID, primary_key=True, autoincrement=False),
+        Column("sealed", LONG_BINARY, nullable=False),
+        **OPTIONS,
     )
     op.create_table(
         "job_cluster",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
-        Column("cluster_id", _ID, primary_key=True, autoincrement=False),
-        **_OPTIONS,
+        Column("job_id", ID, primary_key=True, autoincrement=False),
+        Column("cluster_id", ID, primary_key=True, autoincrement=False),
+        **OPTIONS,
     )
 
 
 def _part() -> None:
     op.create_table(
         "job_part",
-        Column("id", _ID, primary_key=True),
-        Column("job_id", _ID, nullable=False),
-        Column("cluster_id", _ID, nullable=False),
+        Column("id", ID, primary_key=True),
+        Column("job_id", ID, nullable=False),
+        Column("cluster_id", ID, nullable=False),
         Column("ordinal", Integer, nullable=False),
         Column("url", Text, nullable=False),
         Column("digest", String(160), nullable=False, server_default=""),
-        Column("size_bytes", _ID, nullable=False, server_default="0"),
+        Column("size_bytes", ID, nullable=False, server_default="0"),
         Column("target_count", Integer, nullable=False, server_default="0"),
         Column("state", String(16), nullable=False),
         Column("attempts", Integer, nullable=False, server_default="0"),
         Column("lease_id", String(36), nullable=False, server_default=""),
         Column("lease_holder", String(128), nullable=False, server_default=""),
-        Column("lease_until", _MILLIS, nullable=False, server_default="0"),
-        Column("bytes_done", _ID, nullable=False, server_default="0"),
+        Column("lease_until", MILLIS, nullable=False, server_default="0"),
+        Column("bytes_done", ID, nullable=False, server_default="0"),
         Column("piece_count", Integer, nullable=False, server_default="0"),
         Column("pieces_done", Integer, nullable=False, server_default="0"),
         Column("error", String(1024), nullable=False, server_default=""),
-        Column("hosts", _LONG_BINARY, nullable=False),
+        Column("hosts", LONG_BINARY, nullable=False),
         Column("verified", Integer, nullable=False, server_default="0"),
-        Column("not_before", _MILLIS, nullable=False, server_default="0"),
-        Column("created_at", _MILLIS, nullable=False),
-        Column("started_at", _MILLIS),
-        Column("finished_at", _MILLIS),
-        Column("updated_at", _MILLIS, nullable=False),
+        Column("not_before", MILLIS, nullable=False, server_default="0"),
+        Column("created_at", MILLIS, nullable=False),
+        Column("started_at", MILLIS),
+        Column("finished_at", MILLIS),
+        Column("updated_at", MILLIS, nullable=False),
         UniqueConstraint("job_id", "cluster_id", "ordinal", name="uq_job_part_job_id_cluster_id_ordinal"),
-        **_NUMBERED,
+        **NUMBERED,
     )
     op.create_index("ix_job_part_state", "job_part", ["state", "cluster_id", "not_before", "id"])
     op.create_index("ix_job_part_job_id", "job_part", ["job_id", "id"])
@@ -128,12 +120,12 @@ def _part() -> None:
 def _event() -> None:
     op.create_table(
         "job_event",
-        Column("id", _ID, primary_key=True),
-        Column("job_id", _ID, nullable=False),
-        Column("part_id", _ID),
-        Column("at", _MILLIS, nullable=False),
+        Column("id", ID, primary_key=True),
+        Column("job_id", ID, nullable=False),
+        Column("part_id", ID),
+        Column("at", MILLIS, nullable=False),
         Column("kind", String(32), nullable=False),
         Column("message", String(1024), nullable=False, server_default=""),
-        **_NUMBERED,
+        **NUMBERED,
     )
     op.create_index("ix_job_event_job_id", "job_event", ["job_id", "id"])

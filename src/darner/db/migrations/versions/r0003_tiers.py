@@ -7,20 +7,15 @@ there the job table is copied; its ids go on where they were, or a new job would
 from typing import Any
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, String, Text, UniqueConstraint, false, text
-from sqlalchemy.dialects import mysql
+from sqlalchemy import Boolean, Column, Integer, String, UniqueConstraint, false, text
+
+from darner.db.migrations.kinds import ID, LONG, LONG_BINARY, MILLIS, NUMBERED, OPTIONS
 
 revision = "0003_tiers"
 down_revision = "0002_jobs"
 branch_labels = None
 depends_on = None
 
-_ID = BigInteger().with_variant(Integer, "sqlite")
-_MILLIS = BigInteger()
-_LONG = Text().with_variant(mysql.LONGTEXT(), "mysql")
-_LONG_BINARY = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
-_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-_NUMBERED: dict[str, Any] = {**_OPTIONS, "sqlite_autoincrement": True}
 
 _FIRST_CLASS = 16
 _AT_ONCE = 5_000
@@ -75,8 +70,8 @@ def _copy_clusters() -> None:
     op.rename_table("job_cluster", "job_cluster_before")
     op.create_table(
         "job_cluster",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
-        Column("cluster_id", _ID, primary_key=True, autoincrement=False),
+        Column("job_id", ID, primary_key=True, autoincrement=False),
+        Column("cluster_id", ID, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
     )
     op.execute("INSERT INTO job_cluster SELECT job_id, cluster_id FROM job_cluster_before")
@@ -86,7 +81,7 @@ def _copy_clusters() -> None:
 def _job() -> None:
     op.create_table(
         "job",
-        Column("id", _ID, primary_key=True),
+        Column("id", ID, primary_key=True),
         Column("uuid", String(36), nullable=False, server_default=""),
         Column("type", String(32), nullable=False),
         Column("state", String(16), nullable=False),
@@ -95,8 +90,8 @@ def _job() -> None:
         Column("part_count", Integer, nullable=False, server_default="0"),
         Column("part_done", Integer, nullable=False, server_default="0"),
         Column("part_failed", Integer, nullable=False, server_default="0"),
-        Column("bytes_total", _ID, nullable=False, server_default="0"),
-        Column("bytes_done", _ID, nullable=False, server_default="0"),
+        Column("bytes_total", ID, nullable=False, server_default="0"),
+        Column("bytes_done", ID, nullable=False, server_default="0"),
         Column("summary", String(512), nullable=False, server_default=""),
         Column("error", String(1024), nullable=False, server_default=""),
         Column("tag", String(1024), nullable=False, server_default=""),
@@ -104,15 +99,15 @@ def _job() -> None:
         Column("priority", Integer, nullable=False, server_default="0"),
         Column("bio", String(1000), nullable=False, server_default=""),
         Column("idempotency_key", String(64)),
-        Column("created_at", _MILLIS, nullable=False),
-        Column("started_at", _MILLIS),
-        Column("finished_at", _MILLIS),
-        Column("deadline_at", _MILLIS, nullable=False, server_default="0"),
-        Column("updated_at", _MILLIS, nullable=False),
+        Column("created_at", MILLIS, nullable=False),
+        Column("started_at", MILLIS),
+        Column("finished_at", MILLIS),
+        Column("deadline_at", MILLIS, nullable=False, server_default="0"),
+        Column("updated_at", MILLIS, nullable=False),
         *_new_columns(),
         Column("held", Integer, nullable=False, server_default="0"),
         Column("hold_reason", String(512), nullable=False, server_default=""),
-        **_NUMBERED,
+        **NUMBERED,
     )
 
 
@@ -122,7 +117,7 @@ def _new_columns() -> list[Column[Any]]:
         Column("importance", Integer, nullable=False, server_default="0"),
         Column("class", Integer, nullable=False, server_default="0"),
         Column("tier", Integer, nullable=False, server_default="0"),
-        Column("base_at", _MILLIS),
+        Column("base_at", MILLIS),
     ]
 
 
@@ -137,7 +132,7 @@ def _alter_job() -> None:
     for column in _new_columns():
         op.add_column("job", column)
     op.alter_column("job", "uuid", server_default="", existing_type=String(36), existing_nullable=False)
-    op.alter_column("job", "deadline_at", server_default="0", existing_type=_MILLIS, existing_nullable=False)
+    op.alter_column("job", "deadline_at", server_default="0", existing_type=MILLIS, existing_nullable=False)
     _fill_base()
     op.drop_index("ix_job_owner", "job")
     for name in ("ix_job_class", "ix_job_owner"):
@@ -160,29 +155,29 @@ def _fill_base() -> None:
 def _folded() -> None:
     op.create_table(
         "job_fold",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
+        Column("job_id", ID, primary_key=True, autoincrement=False),
         Column("dict_id", Integer, nullable=False),
         Column("raw_len", Integer, nullable=False),
-        Column("body", _LONG_BINARY, nullable=False),
-        **_OPTIONS,
+        Column("body", LONG_BINARY, nullable=False),
+        **OPTIONS,
     )
     op.create_table(
         "history_dictionary",
-        Column("id", _ID, primary_key=True),
+        Column("id", ID, primary_key=True),
         Column("job_type", String(32), nullable=False),
-        Column("body", _LONG_BINARY, nullable=False),
+        Column("body", LONG_BINARY, nullable=False),
         Column("samples", Integer, nullable=False),
         Column("ratio_percent", Integer, nullable=False),
-        Column("created_at", _MILLIS, nullable=False),
-        **_NUMBERED,
+        Column("created_at", MILLIS, nullable=False),
+        **NUMBERED,
     )
     op.create_index("ix_history_dictionary_job_type", "history_dictionary", ["job_type", "id"])
     op.create_table(
         "job_group",
-        Column("job_id", _ID, primary_key=True, autoincrement=False),
-        Column("group_key", _ID, nullable=False),
-        Column("finished_at", _MILLIS, nullable=False),
-        **_OPTIONS,
+        Column("job_id", ID, primary_key=True, autoincrement=False),
+        Column("group_key", ID, nullable=False),
+        Column("finished_at", MILLIS, nullable=False),
+        **OPTIONS,
     )
     op.create_index("ix_job_group_group_key", "job_group", ["group_key", "finished_at", "job_id"])
 
@@ -190,11 +185,11 @@ def _folded() -> None:
 def _classes() -> None:
     op.create_table(
         "retention_class",
-        Column("id", _ID, primary_key=True),
+        Column("id", ID, primary_key=True),
         Column("scheme", String(16), nullable=False),
         Column("rule", String(64), nullable=False),
         UniqueConstraint("scheme", "rule", name="uq_retention_class_scheme_rule"),
-        **_NUMBERED,
+        **NUMBERED,
     )
     # The ids below are fixed; a row makes every dialect count on from there.
     op.execute("DELETE FROM retention_class")  # MySQL: of an attempt that broke off
@@ -206,14 +201,14 @@ def _classes() -> None:
 def _holds_and_previews() -> None:
     op.create_table(
         "retention_hold",
-        Column("id", _ID, primary_key=True),
-        Column("job_id", _ID),
-        Column("selector", _LONG),
+        Column("id", ID, primary_key=True),
+        Column("job_id", ID),
+        Column("selector", LONG),
         Column("reason", String(512), nullable=False),
-        Column("created_at", _MILLIS, nullable=False),
+        Column("created_at", MILLIS, nullable=False),
         Column("created_by", String(128), nullable=False, server_default=""),
-        Column("until", _MILLIS),
-        **_NUMBERED,
+        Column("until", MILLIS),
+        **NUMBERED,
     )
     op.create_index("ix_retention_hold_job_id", "retention_hold", ["job_id"])
     op.execute("DELETE FROM retention_hold")
@@ -225,20 +220,20 @@ def _holds_and_previews() -> None:
         "retention_preview",
         Column("token", String(64), primary_key=True),
         Column("policy_digest", String(64), nullable=False),
-        Column("body", _LONG, nullable=False),
-        Column("created_at", _MILLIS, nullable=False),
+        Column("body", LONG, nullable=False),
+        Column("created_at", MILLIS, nullable=False),
         Column("created_by", String(128), nullable=False, server_default=""),
-        **_OPTIONS,
+        **OPTIONS,
     )
     op.create_index("ix_retention_preview_created_at", "retention_preview", ["created_at"])
 
 
 def _more_columns() -> None:
-    op.add_column("retention_policy", Column("confirmed_at", _MILLIS))
+    op.add_column("retention_policy", Column("confirmed_at", MILLIS))
     op.add_column("retention_policy", Column("confirmed_by", String(128), nullable=False, server_default=""))
     for name in ("folded", "archived", "hidden", "bytes"):
-        op.add_column("retention_run", Column(name, _ID, nullable=False, server_default="0"))
+        op.add_column("retention_run", Column(name, ID, nullable=False, server_default="0"))
     op.add_column("retention_run", Column("cancel_asked", Boolean, nullable=False, server_default=false()))
-    op.add_column("retention_batch", Column("bytes", _ID, nullable=False, server_default="0"))
-    op.add_column("retention_batch", Column("policy_version", _ID))
-    op.add_column("retention_batch", Column("epoch", _ID, nullable=False, server_default="0"))
+    op.add_column("retention_batch", Column("bytes", ID, nullable=False, server_default="0"))
+    op.add_column("retention_batch", Column("policy_version", ID))
+    op.add_column("retention_batch", Column("epoch", ID, nullable=False, server_default="0"))
