@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from darner.access.tokens import SCOPES, Principal, TokenRecord, TokenService
 from darner.core.errors import DeniedError, InvalidInputError, UnauthenticatedError
+from darner.kit.moments import rfc3339
 from darner.kit.units import parse_duration
 
 _PATH = "/api/v1/personal-access-tokens"
@@ -126,16 +127,9 @@ def shown(record: TokenRecord) -> dict[str, Any]:
         "scopes": list(record.scopes),
         "state": "active" if record.active(now_ms) else "inactive",
         "created_by": record.created_by,
-        "created_at": _moment(record.created_at),
-        "updated_at": _moment(record.revoked_at or record.created_at),
-        "expired_at": _moment(record.expires_at),
-        "last_used_at": _moment(record.last_used_at),
-        "revoked_at": _moment(record.revoked_at),
+        "created_at": rfc3339(record.created_at),
+        "updated_at": rfc3339(record.revoked_at or record.created_at),
+        "expired_at": rfc3339(record.expires_at),
+        "last_used_at": rfc3339(record.last_used_at),
+        "revoked_at": rfc3339(record.revoked_at),
     }
-
-
-def _moment(unix_ms: int | None) -> str | None:
-    """RFC 3339 with Z."""
-    if unix_ms is None:
-        return None
-    return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

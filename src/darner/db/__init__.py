@@ -8,7 +8,7 @@ from darner.db.among import Keys, among, among_keys, delete_among
 from darner.db.bounded import bounded_delete, bounded_update, lock_ids
 from darner.db.clock import db_now_ms
 from darner.db.database import Database
-from darner.db.lease import Lease, LeaseLostError, acquire_lease, check_lease, release_lease, renew_lease
+from darner.db.lease import Lease, LeaseLostError, acquire_lease, check_lease, new_holder, release_lease, renew_lease
 from darner.db.migrate import Schema, migrate, schema_of
 from darner.db.servers import batch_cap, lean_binlog, replica_lag_s
 from darner.db.statement import Statement, given
@@ -33,6 +33,7 @@ __all__ = [
     "lean_binlog",
     "lock_ids",
     "migrate",
+    "new_holder",
     "release_lease",
     "renew_lease",
     "replica_lag_s",

@@ -3,12 +3,12 @@
 A thousand keys as a thousand parameters cost more in the query builder than in the database.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -22,9 +22,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
 
 # Where MySQL's keys go in the text of a statement (`db.Statement`).
 PLACE = "/*keys*/"
+# The databases that take many keys as one value, and its type.
+_BOUND: dict[str, TypeEngine[Any]] = {"sqlite": String(), "postgresql": ARRAY(BigInteger)}
 
 
 class Keys:
@@ -55,23 +58,24 @@ class Keys:
 
 def among(conn: Connection, key: Column[Any], ids: Iterable[int]) -> ColumnElement[bool]:
     """Whether a number column is one of `ids`."""
-    keys = list(ids)
-    if conn.dialect.name == "sqlite":
-        given = func.json_each(bindparam(None, json.dumps(keys), String)).table_valued(column("value", BigInteger))
-        return key.in_(select(given.c.value))
-    if conn.dialect.name == "postgresql":
-        return key == any_(bindparam(None, keys, ARRAY(BigInteger)))
-    return key.in_(keys)
+    keys, dialect = Keys(ids), conn.dialect.name
+    if dialect not in _BOUND:
+        return key.in_(keys.numbers)
+    return _one_of(dialect, key, bindparam(None, keys.value(dialect), _BOUND[dialect]))
 
 
 def among_keys(dialect: str, key: Column[Any]) -> ColumnElement[bool]:
     """Whether a number column is one of the keys that a `db.Statement` is run with."""
-    if dialect == "sqlite":
-        given = func.json_each(bindparam("keys", type_=String, required=False)).table_valued(column("value", BigInteger))
-        return key.in_(select(given.c.value))
+    if dialect not in _BOUND:
+        return key.in_([literal_column(PLACE)])
+    return _one_of(dialect, key, bindparam("keys", type_=_BOUND[dialect], required=False))
+
+
+def _one_of(dialect: str, key: Column[Any], keys: BindParameter[Any]) -> ColumnElement[bool]:
+    """By one bound value: a JSON list on SQLite, an array on PostgreSQL."""
     if dialect == "postgresql":
-        return key == any_(bindparam("keys", type_=ARRAY(BigInteger), required=False))
-    return key.in_([literal_column(PLACE)])
+        return key == any_(keys)
+    return key.in_(select(func.json_each(keys).table_valued(column("value", BigInteger)).c.value))
 
 
 def delete_among(conn: Connection, table: Table, key: Column[Any], ids: Iterable[int] | Keys) -> int:

@@ -5,6 +5,9 @@ transaction that does what only the holder may do (fencing), so a holder that wa
 All times are the database's.
 """
 
+import os
+import secrets
+import socket
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, exc, insert, select, update
@@ -27,6 +30,11 @@ class Lease:
     holder: str
     epoch: int
     until_ms: int
+
+
+def new_holder() -> str:
+    """A name for this process that no other has: host, process id, and chance, because both come again."""
+    return f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def acquire_lease(conn: Connection, name: str, holder: str, *, ttl_s: float) -> Lease | None:

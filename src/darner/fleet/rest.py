@@ -4,7 +4,6 @@ Lists are bare arrays with a `Link` header, fields as upstream names them (spec/
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,6 +15,7 @@ from darner.core.work import SeenHost
 from darner.fleet.engine import FleetEngine, config_of
 from darner.fleet.rules import ACTIVE, FEATURES, INACTIVE
 from darner.fleet.values import ClusterRow, HostFilter, HostRow, SchedulerRow
+from darner.kit.moments import rfc3339
 from darner.kit.paging import DEFAULT_PER_PAGE, MAX_PER_PAGE, link_header
 
 _MAX_HOSTS = 100_000
@@ -199,8 +199,8 @@ def _cluster(row: ClusterRow) -> dict[str, Any]:
         "scheduler_cluster_config": config_of(info.config),
         "seed_peer_cluster_config": config_of(info.seed_client_config),
         "peer_cluster_config": config_of(info.client_config),
-        "created_at": _moment(row.created_at),
-        "updated_at": _moment(row.updated_at),
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
         "is_default": row.is_default,
         "active": row.active,
     }
@@ -238,7 +238,7 @@ def _scheduler(row: SchedulerRow) -> dict[str, Any]:
         "state": info.state,
         "features": list(info.features),
         "config": config_of(row.config),
-        "last_keep_alive_at": _moment(row.last_keep_alive_at),
+        "last_keep_alive_at": rfc3339(row.last_keep_alive_at),
         "scheduler_cluster_id": info.scheduler_cluster_id,
     }
 
@@ -278,11 +278,4 @@ def _host(row: HostRow) -> dict[str, Any]:
 
 
 def _base(key: int, created_at: int, updated_at: int) -> dict[str, Any]:
-    return {"id": key, "created_at": _moment(created_at), "updated_at": _moment(updated_at), "is_del": 0}
-
-
-def _moment(unix_ms: int | None) -> str | None:
-    """RFC 3339 with Z."""
-    if unix_ms is None:
-        return None
-    return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"id": key, "created_at": rfc3339(created_at), "updated_at": rfc3339(updated_at), "is_del": 0}

@@ -3,8 +3,6 @@
 A hold shows a hidden (soft-deleted) job again. Each of these is a step of the caller's transaction, and is told in the timeline.
 """
 
-from datetime import UTC, datetime
-
 from sqlalchemy import Connection, delete, insert, select, update
 
 from darner.core.errors import InvalidInputError, NotFoundError
@@ -12,6 +10,7 @@ from darner.core.job import Tier
 from darner.db.tables.jobs import job, job_event
 from darner.db.tables.retention import retention_hold
 from darner.history.rows import is_folded
+from darner.kit.moments import rfc3339
 
 REASON_LIMIT = 512
 _MESSAGE_LIMIT = 1024
@@ -36,7 +35,8 @@ def hold_job(conn: Connection, job_id: int, *, reason: str, by: str, until: int 
     conn.execute(delete(retention_hold).where(retention_hold.c.job_id == job_id))
     row = {"job_id": job_id, "reason": told, "created_at": now_ms, "created_by": by[:128], "until": until}
     made = conn.execute(insert(retention_hold).values(**row)).inserted_primary_key
-    _tell(conn, job_id, "held", f"held by {by}{'' if until is None else f' until {_moment(until)}'}: {reason}", now_ms)
+    ends = "" if until is None else f" until {rfc3339(until, 'seconds')}"
+    _tell(conn, job_id, "held", f"held by {by}{ends}: {reason}", now_ms)
     return int((made or [0])[0])
 
 
@@ -69,7 +69,3 @@ def show_again(conn: Connection, job_id: int, *, by: str, now_ms: int) -> None:
 
 def _tell(conn: Connection, job_id: int, kind: str, message: str, now_ms: int) -> None:
     conn.execute(insert(job_event).values(job_id=job_id, at=now_ms, kind=kind, message=message[:_MESSAGE_LIMIT]))
-
-
-def _moment(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

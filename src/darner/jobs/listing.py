@@ -1,7 +1,6 @@
 """What a list of jobs may be asked for: the query as it comes, and as the room understands it; upstream's `Link`."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darner.core.errors import InvalidInputError
 from darner.core.job import DetailState, State, Tier, state_of
 from darner.jobs.events import JobQuery
-from darner.kit.units import parse_duration
+from darner.kit.moments import around
 
 Word = TypeVar("Word", bound=StrEnum)
 MAX_ID = 2**63 - 1
@@ -109,13 +108,8 @@ def _moment(text: str, field: str, now: float) -> int:
 def when(text: str, field: str, *, now: float, sign: int) -> int:
     """Unix ms of a time in RFC 3339, or of a duration before (`sign` -1) or after (1) `now` in unix seconds. InvalidInputError."""
     try:
-        return round((now + sign * parse_duration(text)) * 1000)
+        return round(around(text, now, sign=sign) * 1000)
     except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
         message = f"{field} {text!r}: expected a duration like 24h or a time like 2026-01-01T00:00:00Z"
         raise InvalidInputError(message, field=field) from None
 

@@ -19,8 +19,9 @@ from darner.jobs.engine import JobsEngine
 from darner.jobs.events import Action, Cancel, Describe, Details, Hold, Release, Remove
 from darner.jobs.listing import COUNT_LIMIT, MAX_ID, ListQuery, job_query, links, when
 from darner.jobs.stream import follow
-from darner.jobs.view import event_json, iso, job_json, part_json
+from darner.jobs.view import event_json, job_json, part_json
 from darner.jobs.worker_rest import worker_router
+from darner.kit.moments import rfc3339
 from darner.kit.units import parse_duration, parse_size
 
 PREFIXES = ("/api/v1/jobs", "/oapi/v1/jobs")
@@ -200,7 +201,7 @@ def _removed(tiers: Sequence[str]) -> bool:
 async def _shown(engine: JobsEngine, details: Details) -> dict[str, Any]:
     names = await engine.cluster_names()
     job = details.job
-    times = {"created_at": iso(job.created_at), "updated_at": iso(job.created_at), "is_del": 0}
+    times = {"created_at": rfc3339(job.created_at), "updated_at": rfc3339(job.created_at), "is_del": 0}
     clusters = [{"id": key, "name": names.get(key, f"cluster-{key}"), **times} for key in details.cluster_ids]
     (kept,) = await engine.explain([job])
     return job_json(job, args=details.args, result=await engine.result(details), clusters=clusters, retention=kept)

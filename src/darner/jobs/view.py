@@ -4,7 +4,6 @@ Times are RFC 3339 with `Z`. Lists never hold null. `state` has upstream's three
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from darner.core.host import HostType
@@ -12,16 +11,10 @@ from darner.core.job import END_STATES, DetailState, JobType, PartState, State, 
 from darner.core.work import HostResult, HostState, hosts_to_json
 from darner.jobs.events import Job, Part, TimelineEvent
 from darner.jobs.state import Tally, fold, reason
+from darner.kit.moments import rfc3339
 
 RESULT_TTL_S = 86_400
 MAX_RESULT_HOSTS = 5_000
-
-
-def iso(at: int | None) -> str | None:
-    """Unix milliseconds as RFC 3339."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def job_json(
@@ -35,8 +28,8 @@ def job_json(
     """One job. Lists leave out result and clusters."""
     upstream = {
         "id": job.id,
-        "created_at": iso(job.created_at),
-        "updated_at": iso(job.updated_at),
+        "created_at": rfc3339(job.created_at),
+        "updated_at": rfc3339(job.updated_at),
         "is_del": int(job.tier == Tier.DELETED),
         "task_id": f"group_{job.uuid}",
         "bio": job.bio,
@@ -59,9 +52,9 @@ def _own_json(job: Job) -> dict[str, Any]:
         "owner": job.owner,
         "summary": job.summary,
         "error": job.error,
-        "started_at": iso(job.started_at),
-        "finished_at": iso(job.finished_at),
-        "deadline_at": iso(job.deadline_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "deadline_at": rfc3339(job.deadline_at),
         "cluster_count": job.cluster_count,
         "part_count": job.part_count,
         "part_done": job.part_done,
@@ -98,11 +91,11 @@ def part_json(part: Part) -> dict[str, Any]:
         "error": part.error,
         "verified": part.verified,
         "hosts": hosts_to_json(part.hosts),
-        "created_at": iso(part.created_at),
-        "started_at": iso(part.started_at),
-        "finished_at": iso(part.finished_at),
-        "updated_at": iso(part.updated_at),
-        "not_before": iso(part.not_before),
+        "created_at": rfc3339(part.created_at),
+        "started_at": rfc3339(part.started_at),
+        "finished_at": rfc3339(part.finished_at),
+        "updated_at": rfc3339(part.updated_at),
+        "not_before": rfc3339(part.not_before),
     }
 
 
@@ -112,7 +105,7 @@ def event_json(event: TimelineEvent) -> dict[str, Any]:
         "id": event.id,
         "job_id": event.job_id,
         "part_id": event.part_id,
-        "at": iso(event.at),
+        "at": rfc3339(event.at),
         "kind": event.kind,
         "message": event.message,
     }
@@ -129,8 +122,8 @@ def result_json(job: Job, parts: Iterable[Part]) -> dict[str, Any]:
     return {
         "group_uuid": f"group_{job.uuid}",
         "state": state_of(job.state),
-        "created_at": iso(job.created_at),
-        "updated_at": iso(job.updated_at),
+        "created_at": rfc3339(job.created_at),
+        "updated_at": rfc3339(job.updated_at),
         "job_states": states,
     }
 
@@ -141,7 +134,7 @@ def _state_entry(job: Job, *, suffix: str, state: State, error: str, results: li
         "task_name": job.type,
         "state": state,
         "error": error,
-        "created_at": iso(job.created_at),
+        "created_at": rfc3339(job.created_at),
         "ttl": RESULT_TTL_S,
         "results": results,
     }
@@ -182,7 +175,7 @@ def _task(kind: str, part: Part, host: HostResult) -> dict[str, Any]:
 
 
 def _peer(part: Part, host: HostResult) -> dict[str, Any]:
-    times = {"created_at": iso(part.updated_at), "updated_at": iso(part.updated_at)}
+    times = {"created_at": rfc3339(part.updated_at), "updated_at": rfc3339(part.updated_at)}
     return {
         "id": host.host_id,
         "hostname": host.hostname,

@@ -6,18 +6,15 @@ or started with a wrong clock, must not be one that deletes.
 
 import asyncio
 import contextlib
-import os
 import random
-import secrets
-import socket
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from darner.core.errors import ConflictError, DarnerError
-from darner.db import Database
+from darner.db import Database, new_holder
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
+from darner.kit.moments import rfc3339
 from darner.retention.clock import BootReading, read_boot_clock
 from darner.retention.config import SweepConfig
 from darner.retention.desk import SweepDesk
@@ -49,7 +46,7 @@ class RetentionEngine(SweepDesk):
         parts: RetentionParts | None = None,
     ) -> None:
         """`db` must have been migrated. `holder` names this process, unique among managers (default: host, pid, chance)."""
-        holder = holder or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
+        holder = holder or new_holder()
         self._db = db
         self._origin = origin
         self._config = config or SweepConfig()
@@ -141,15 +138,8 @@ def _explained(found: Verdict) -> dict[str, Any]:
     return {
         "rule": found.rule,
         "tier": found.tier.word,
-        "moves_at": moment(found.moves_at),
+        "moves_at": rfc3339(found.moves_at),
         "next_tier": found.next_tier.word if found.next_tier is not None else None,
-        "forgotten_at": moment(found.forgotten_at),
+        "forgotten_at": rfc3339(found.forgotten_at),
         "reason": found.reason,
     }
-
-
-def moment(unix_ms: int | None) -> str | None:
-    """RFC 3339 with Z."""
-    if unix_ms is None:
-        return None
-    return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

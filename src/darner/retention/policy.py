@@ -128,6 +128,10 @@ class Policy:
     rules: tuple[Rule, ...]
     bookkeeping: Bookkeeping = field(default_factory=Bookkeeping)
 
+    def rule(self, name: str) -> Rule | None:
+        """The rule of that name, if there is one."""
+        return next((one for one in self.rules if one.name == name), None)
+
 
 def check_policy(policy: Policy) -> None:
     """InvalidInputError, naming the field, for a policy that must not come into force."""

@@ -19,7 +19,7 @@ from darner.db.tables.archive import archive_segment
 from darner.db.tables.retention import retention_preview
 from darner.retention.diff import diff_policies, diff_to_json
 from darner.retention.parse import policy_to_json
-from darner.retention.policy import HOUR_MS, Policy, Rule
+from darner.retention.policy import HOUR_MS, Policy
 from darner.retention.rules import Move, Order
 from darner.retention.sql.classes import class_ids
 from darner.retention.sql.preview import Heap, Sight, by_move, heaps, removed, sample_ids
@@ -140,7 +140,7 @@ def _segments(conn: Connection) -> Sequence[Any]:
 
 
 def _ends_ms(policy: Policy, name: str) -> float:
-    rule: Rule | None = next((one for one in policy.rules if one.name == name), None)
+    rule = policy.rule(name)
     return rule.ends.ms if rule is not None and rule.ends is not None else float("inf")
 
 

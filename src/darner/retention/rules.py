@@ -91,6 +91,11 @@ class Move:
         """Whether a job is seen less afterwards; hot to warm to archive loses nothing."""
         return self.to is None or self.to == Tier.DELETED
 
+    @property
+    def takes_last(self) -> bool:
+        """Whether it takes those that its rule keeps as the last of a group: folding loses nothing, hidden ones do not count."""
+        return self.to == Tier.WARM or self.start == Tier.DELETED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

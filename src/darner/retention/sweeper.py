@@ -20,6 +20,7 @@ from darner.kit.clock import Clock
 from darner.kit.log import get_logger
 from darner.retention.clock import BootReading
 from darner.retention.config import SweepConfig
+from darner.retention.growth.space import give_back
 from darner.retention.meters import SweepMeters
 from darner.retention.ports import RetentionParts
 from darner.retention.rules import Order
@@ -180,7 +181,8 @@ class Sweeper:
         if end.removed or end.moved or end.classified:
             _log.info("sweep done", run=sweep.run_id, classified=end.classified, moved=end.moved, removed=end.removed)
         if end.removed or end.moved:
-            await self._give_space_back(runner)
+            with contextlib.suppress(DarnerError):  # it can wait for the next sweep
+                await give_back(self._db, self._clock, stopping=self._stopping.is_set)
         if runner.failures:
             end.state = RunState.FAILED
             end.error = "; ".join(f"{name}: {reason}" for name, reason in runner.failures.items())
@@ -219,13 +221,6 @@ class Sweeper:
     async def _cap(self) -> int | None:
         cap = self._parts.batch_cap
         return None if cap is None or self._db.dialect == "sqlite" else await self._db.read(cap)
-
-    async def _give_space_back(self, runner: Runner) -> None:
-        """SQLite keeps the room of deleted rows; return it in steps, so that nobody waits long (spec/retention.md, 4.3)."""
-        with contextlib.suppress(DarnerError):  # it can wait for the next sweep
-            while await self._db.return_space() and not self._stopping.is_set():
-                await self._db.checkpoint()
-                await runner.breathe(self._config.target_hold_s)
 
     def _runner(self) -> Runner:
         return Runner(

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,7 +15,6 @@ from darner.retention.archive.catalog import Segment, SegmentState
 from darner.retention.archive.owner import claim
 from darner.retention.archive.segment import Row, rows
 from darner.retention.archive.storage import Storage
-from darner.retention.policy import Rule
 from darner.retention.rules import Order, Selector, fits
 from darner.retention.sql import runs
 from darner.retention.sql.facts import JobRow
@@ -101,13 +100,6 @@ class ExpiryWork:
             return any(fits(one, selector.match) for one in shown for selector in selectors)
 
 
-def reported(segments: Sequence[Segment], order: Order | None) -> Iterator[Segment]:
-    """Readable segments of rules that there are no longer."""
-    for one in segments:
-        if order is not None and one.state == SegmentState.LIVE and _rule(one, order) is None:
-            yield one
-
-
 def _hide(conn: Connection, sweep: SweepContext, segment: Segment, now_ms: int) -> int:
     count = catalog.expire(conn, segment.id, now_ms)
     sweep.count(conn, hidden=count)
@@ -136,18 +128,14 @@ def _audit(conn: Connection, sweep: SweepContext, action: str, segment: Segment,
     )  # fmt: skip
 
 
-def _rule(segment: Segment, order: Order) -> Rule | None:
-    return next((rule for rule in order.policy.rules if rule.name == segment.rule), None)
-
-
 def _is_over(segment: Segment, order: Order, now_ms: int) -> bool:
-    rule = _rule(segment, order)
+    rule = order.policy.rule(segment.rule)
     live = segment.state == SegmentState.LIVE
     return live and rule is not None and rule.ends is not None and segment.max_base_at + rule.ends.ms <= now_ms
 
 
 def _is_past_undo(segment: Segment, order: Order, now_ms: int) -> bool:
-    rule = _rule(segment, order)
+    rule = order.policy.rule(segment.rule)
     if rule is None or segment.state != SegmentState.EXPIRED or segment.expired_at is None:
         return False
     return segment.expired_at + (rule.undo.ms if rule.undo else 0) <= now_ms

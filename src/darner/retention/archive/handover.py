@@ -7,7 +7,6 @@ same any more, to the last byte, stays in the database and is marked absent from
 """
 
 import asyncio
-import time
 from collections import deque
 
 from sqlalchemy import Connection
@@ -26,6 +25,7 @@ from darner.retention.archive.storage import Storage
 from darner.retention.rules import Move, moves
 from darner.retention.sql.facts import JobRow
 from darner.retention.sql.step import choose
+from darner.retention.sweep.hold import Hold
 from darner.retention.sweep.work import Done, SweepContext
 from darner.retention.values import Cursor
 
@@ -144,12 +144,11 @@ class HandoverWork:
         if class_id is None:
             self._gathering = None
             return Done(more=True)
-        began = time.monotonic()
+        hold = Hold()
 
         def step(conn: Connection) -> bool:
-            nonlocal began
+            hold.begins()
             now_ms = sweep.fence(conn)
-            began = time.monotonic()
             chosen = choose(conn, sweep, move=gathered.move, class_id=class_id, now_ms=now_ms, after=gathered.cursor, limit=limit)
             gathered.rows += chosen.going
             gathered.now_ms = now_ms
@@ -158,13 +157,12 @@ class HandoverWork:
             return chosen.cursor is not None
 
         size = len(gathered.rows)
-        goes_on = await sweep.db.write(step, durable=False)
-        held_s = time.monotonic() - began
+        goes_on = await sweep.db.write(step, durable=False, committed=hold.ends)
         if not goes_on:
             gathered.ended = True
             if not gathered.worth(self._config):
                 self._gathering = None
-        return Done(examined=len(gathered.rows) - size, more=True, held_s=held_s)
+        return Done(examined=len(gathered.rows) - size, more=True, held_s=hold.held_s)
 
     async def _make(self, sweep: SweepContext, gathered: "_Gathered") -> Done:
         """One segment of what was gathered: planned, written, verified, stored, sealed."""
@@ -192,19 +190,17 @@ class HandoverWork:
         """A batch of a sealed segment's jobs leaves the database, or stays because something changed."""
         leaving = self._leaving[0]
         entries = leaving.next(limit)
-        began = time.monotonic()
+        hold = Hold()
 
         def step(conn: Connection) -> int:
-            nonlocal began
-            now_ms = sweep.fence(conn)
-            began = time.monotonic()
-            return let_go(conn, sweep, self._codec, leaving, entries, now_ms)
+            hold.begins()
+            return let_go(conn, sweep, self._codec, leaving, entries, sweep.fence(conn))
 
-        gone = await sweep.db.write(step, durable=False)
+        gone = await sweep.db.write(step, durable=False, committed=hold.ends)
         leaving.settled(len(entries))
         if leaving.done:
             self._leaving.popleft()
-        return Done(examined=len(entries), changed=gone, more=True, held_s=time.monotonic() - began)
+        return Done(examined=len(entries), changed=gone, more=True, held_s=hold.held_s)
 
 
 def _is_unfinished(conn: Connection) -> bool:

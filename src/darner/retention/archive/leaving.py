@@ -12,9 +12,9 @@ from darner.retention.archive import catalog
 from darner.retention.archive.catalog import Segment
 from darner.retention.archive.making import current_rows, current_stamps
 from darner.retention.archive.segment import Entry, digest_of
+from darner.retention.export.outbox import acknowledged
 from darner.retention.rules import verdict
 from darner.retention.sql import groups
-from darner.retention.sql.due import acknowledged
 from darner.retention.sql.facts import FACTS, JobRow, facts_of
 from darner.retention.sql.remove import erase_jobs
 from darner.retention.sweep.work import SweepContext
@@ -89,7 +89,7 @@ def _is_due(row: JobRow, sweep: SweepContext, segment: Segment, now_ms: int) -> 
 
 def _barred(conn: Connection, sweep: SweepContext, segment: Segment, ids: Sequence[int]) -> set[int]:
     """Those that a sink does not have yet, and the last that the rule keeps of a group."""
-    rule = next((one for one in sweep.order.policy.rules if one.name == segment.rule), None)
+    rule = sweep.order.policy.rule(segment.rule)
     found: set[int] = set()
     if rule is not None and rule.export and ids:
         has = select(job.c.id).where(job.c.id.in_(ids), acknowledged(rule.export))

@@ -4,8 +4,7 @@ The same job gives the same bytes whenever it is sent: what changes after its en
 is cut so that what is wanted most stays (the job itself, then its newest events, then parts, failed ones first), and says so.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ import orjson
 from darner.core.job import DetailState, Importance, PartState, State, state_of
 from darner.history.record import JobRecord
 from darner.history.redact import redact_record
+from darner.kit.moments import rfc3339
 from darner.retention.export.values import Document
 
 SCHEMA = "darner.job/1"
@@ -109,7 +109,7 @@ def _moment(unix_ms: int | None) -> str | None:
     if not unix_ms:
         return None
     try:
-        return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return rfc3339(unix_ms)
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -180,8 +180,3 @@ def _shortened(row: Mapping[str, Any], chars: int) -> dict[str, Any]:
 
 def _is_short(value: Any) -> bool:  # noqa: ANN401  (JSON)
     return len(_bytes(value)) <= _SHORT
-
-
-def total_bytes(documents: Sequence[Document]) -> int:
-    """Bytes of the bodies, with a line's end each."""
-    return sum(len(one.body) + 1 for one in documents)

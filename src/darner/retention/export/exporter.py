@@ -7,9 +7,6 @@ sink has a runner of its own: one that is away for hours holds up nobody but the
 
 import asyncio
 import contextlib
-import os
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
@@ -17,7 +14,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from darner.core.errors import ConflictError, DarnerError, NotFoundError
-from darner.db import Database, Lease, LeaseLostError, acquire_lease, check_lease, db_now_ms, release_lease, renew_lease
+from darner.db import Database, Lease, LeaseLostError, acquire_lease, check_lease, db_now_ms, new_holder, release_lease, renew_lease
 from darner.history.codec import Codec
 from darner.kit.clock import Clock, SystemClock
 from darner.kit.log import get_logger
@@ -55,7 +52,7 @@ class Exporter:
         check_sinks(sinks)
         self._db = db
         self._sinks = tuple(sinks)
-        self._holder = holder or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._holder = holder or new_holder()
         self._make = make
         self._courier = Courier(db=db, loader=Loader(codec), clock=clock or SystemClock(), pace=pace or ExportPace(), now=now)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -55,12 +55,6 @@ def enqueue(conn: Connection, job_ids: Sequence[int], sink: str, now_ms: int) ->
     return _count(conn, job_ids, sink) - before
 
 
-def forget(conn: Connection, job_ids: Sequence[int]) -> None:
-    """Remove the rows of jobs that leave the database in this transaction."""
-    if job_ids:
-        conn.execute(delete(export_outbox).where(_row.job_id.in_(job_ids)))
-
-
 def acknowledged(sink: str) -> ColumnElement[bool]:
     """For queries on `job`: whether the sink has the job."""
     row = (_row.job_id == job.c.id, _row.sink == sink, _row.acked_at.is_not(None))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from darner.core.errors import DarnerError
 from darner.db import Database, Lease, LeaseLostError, check_lease
-from darner.kit.clock import Clock
+from darner.kit.clock import Clock, sleep_unless
 from darner.kit.log import get_logger
 from darner.kit.retry import backoff
 from darner.retention.export import outbox
@@ -238,14 +238,9 @@ class SinkRunner:
 
     async def _nap(self, seconds: float) -> None:
         """Wait that long, or until woken."""
-        sleeping = asyncio.ensure_future(self._courier.clock.sleep(seconds))
-        waking = asyncio.ensure_future(self._woken.wait())
         try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+            await sleep_unless(self._courier.clock, seconds, self._woken)
         finally:
-            for one in (sleeping, waking):
-                one.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)
             self._woken.clear()
 
     async def _close(self) -> None:

@@ -6,9 +6,6 @@ refusal for new jobs of low importance, figures. One manager at a time does it, 
 
 import asyncio
 import contextlib
-import os
-import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +15,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from darner.core.errors import DarnerError, InvalidInputError, StorageFullError
-from darner.db import Database, Lease, check_lease, db_now_ms, failures
-from darner.kit.clock import Clock, SystemClock
+from darner.db import Database, Lease, check_lease, db_now_ms, failures, new_holder
+from darner.kit.clock import Clock, SystemClock, sleep_unless
 from darner.kit.log import get_logger
 from darner.retention.growth import store
 from darner.retention.growth.adjust import NO_PRESSURE, Pressure, adjusted
@@ -64,7 +61,7 @@ class Growth:
         self._db = db
         self._config = config or GrowthConfig()
         self._clock = clock or SystemClock()
-        self._holder = holder or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._holder = holder or new_holder()
         self.directory = data_dir or _beside(db)
         self.reserve = Reserve(self.directory, self._config.reserve_bytes) if self.directory is not None else None
         self._watcher = Watcher(
@@ -258,13 +255,7 @@ class Growth:
 
     async def _wait(self, seconds: float) -> None:
         """That long, or until somebody is in a hurry."""
-        waiting = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._hurry.wait())}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await sleep_unless(self._clock, seconds, self._hurry)
         if self._hurry.is_set():
             await self._clock.sleep(min(_BREATH_S, seconds))  # a disk that stays full reports that often
         self._hurry.clear()

@@ -4,6 +4,7 @@ The size of a step follows how long it held the write lock, and half of the time
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from darner.db import Database
@@ -28,11 +29,18 @@ class Returned:
     more: bool = False
 
 
-async def give_back(db: Database, clock: Clock, *, least: int = WORTH_PAGES, seconds: float = _PASS_S) -> Returned:
+async def give_back(
+    db: Database,
+    clock: Clock,
+    *,
+    least: int = WORTH_PAGES,
+    seconds: float = _PASS_S,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Returned:
     """Give back what is worth it, for `seconds` at most, and stop when a step gives nothing. Raises UnavailableError when busy."""
     pages, steps, given, worked, longest = _FIRST_PAGES, 0, 0, 0.0, 0.0
     began, left_before = clock.monotonic(), -1
-    while clock.monotonic() - began < seconds:
+    while clock.monotonic() - began < seconds and not stopping():
         started = time.monotonic()
         left = await db.return_space(pages=pages, least=least)
         took = time.monotonic() - started

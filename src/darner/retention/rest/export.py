@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from darner.retention.engine import moment
+from darner.kit.moments import rfc3339
 from darner.retention.export.exporter import Exporter
 from darner.retention.export.values import Failing, Refused, SinkBacklog
 from darner.retention.rest.asker import Asker
@@ -51,15 +51,15 @@ def shown_sink(found: SinkBacklog) -> dict[str, Any]:
         "kind": found.kind or None,
         "state": _state(found),
         "pending": found.pending,
-        "oldest_at": moment(found.oldest_at),
+        "oldest_at": rfc3339(found.oldest_at),
         "oldest_age_s": round(found.oldest_age_s, 3),
         "refused": found.refused,
         "delivered": found.delivered,
         "lost": found.lost,
-        "acked_at": moment(found.acked_at),
+        "acked_at": rfc3339(found.acked_at),
         "failing": None if found.failing is None else _shown_failing(found.failing),
         "last_error": found.last_error,
-        "last_error_at": moment(found.last_error_at),
+        "last_error_at": rfc3339(found.last_error_at),
         "refusals": [_shown_refusal(one) for one in found.refusals],
     }
 
@@ -75,8 +75,8 @@ def _state(found: SinkBacklog) -> str:
 
 
 def _shown_failing(found: Failing) -> dict[str, Any]:
-    return {"since": moment(found.since), "times": found.times, "error": found.error}
+    return {"since": rfc3339(found.since), "times": found.times, "error": found.error}
 
 
 def _shown_refusal(found: Refused) -> dict[str, Any]:
-    return {"job_id": found.job_id, "attempts": found.attempts, "next_at": moment(found.next_at), "error": found.error}
+    return {"job_id": found.job_id, "attempts": found.attempts, "next_at": rfc3339(found.next_at), "error": found.error}

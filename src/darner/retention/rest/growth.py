@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darner.access import Principal, require
 from darner.core.errors import InvalidInputError
-from darner.kit.units import parse_duration
-from darner.retention.engine import moment
+from darner.kit.moments import around
 from darner.retention.growth.growth import Growth
 from darner.retention.rest.asker import Asker
+from darner.retention.rest.times import with_moments
 
 _TIMES = frozenset({"at", "since", "calm_since", "now"})
 _LONGEST_S = 10 * 366 * 86_400
@@ -40,16 +40,16 @@ def routes(api: APIRouter, growth: Growth) -> None:
 
     @api.get("/growth")
     async def report(_: Asker, since: Since = "30d") -> dict[str, Any]:
-        return with_times(await growth.report(since_ms=_moment_of(since)))
+        return with_moments(await growth.report(since_ms=_moment_of(since)), _TIMES)
 
     @api.get("/budget")
     async def budget(_: Asker) -> dict[str, Any]:
-        return with_times(await growth.budget())
+        return with_moments(await growth.budget(), _TIMES)
 
     @api.put("/budget")
     async def set_budget(body: NewBudget, asker: Asker) -> dict[str, Any]:
         made = await growth.set_budget(body.budget, by=asker.name, reason=body.reason, shorten=body.shorten)
-        return with_times(made)
+        return with_moments(made, _TIMES)
 
 
 def metrics(registries: Sequence[CollectorRegistry]) -> APIRouter:
@@ -63,31 +63,12 @@ def metrics(registries: Sequence[CollectorRegistry]) -> APIRouter:
     return api
 
 
-def with_times(found: dict[str, Any]) -> dict[str, Any]:
-    """An answer with its times in RFC 3339, at any depth."""
-    return {key: _shown(key, value) for key, value in found.items()}
-
-
-def _shown(key: str, value: Any) -> Any:  # noqa: ANN401  (JSON)
-    if (key in _TIMES or key.endswith("_at")) and isinstance(value, int):
-        return moment(value)
-    if isinstance(value, dict):
-        return with_times(value)
-    if isinstance(value, list):
-        return [with_times(one) if isinstance(one, dict) else one for one in value]
-    return value
-
-
 def _moment_of(text: str) -> int:
     """Unix ms of a moment, or of so long ago. InvalidInputError."""
     now_s = datetime.now(tz=UTC).timestamp()
     try:
-        ago_s = parse_duration(text)
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError as error:
-            said = f"{text!r} is neither a moment nor a duration; write 2026-11-25T08:00:00Z or 90d."
-            raise InvalidInputError(said, field="since") from error
-        ago_s = now_s - at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+        ago_s = now_s - around(text, now_s, sign=-1)
+    except ValueError as error:
+        said = f"{text!r} is neither a moment nor a duration; write 2026-11-25T08:00:00Z or 90d."
+        raise InvalidInputError(said, field="since") from error
     return int((now_s - min(max(ago_s, 0), _LONGEST_S)) * 1000)

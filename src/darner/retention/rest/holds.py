@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from darner.retention.engine import RetentionEngine, moment
+from darner.kit.moments import rfc3339
+from darner.retention.engine import RetentionEngine
 from darner.retention.rest.asker import Asker
 from darner.retention.values import HoldRow
 
@@ -60,7 +61,7 @@ def routes(api: APIRouter, engine: RetentionEngine) -> None:
 
 def shown_hold(found: HoldRow) -> dict[str, Any]:
     """A hold as people read it."""
-    return {**dataclasses.asdict(found), "created_at": moment(found.created_at), "until": moment(found.until)}
+    return {**dataclasses.asdict(found), "created_at": rfc3339(found.created_at), "until": rfc3339(found.until)}
 
 
 def _unix_ms(at: datetime | None) -> int | None:

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from darner.core.errors import InvalidInputError
-from darner.retention.engine import RetentionEngine, moment
+from darner.kit.moments import rfc3339
+from darner.retention.engine import RetentionEngine
 from darner.retention.imports import policy_from_configs, policy_from_manager_yaml
 from darner.retention.parse import policy_to_json
 from darner.retention.presets import Preset
@@ -129,10 +130,10 @@ def shown_policy(found: PolicyVersion) -> dict[str, Any]:
     return {
         "version": found.version,
         "origin": found.origin,
-        "created_at": moment(found.created_at),
+        "created_at": rfc3339(found.created_at),
         "created_by": found.created_by,
         "reason": found.reason,
-        "confirmed_at": moment(found.confirmed_at),
+        "confirmed_at": rfc3339(found.confirmed_at),
         "confirmed_by": found.confirmed_by,
         **policy_to_json(found.policy),
     }

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from darner.retention.engine import RetentionEngine, moment
+from darner.kit.moments import rfc3339
+from darner.retention.engine import RetentionEngine
 from darner.retention.rest.asker import Asker
+from darner.retention.rest.times import with_moments
 from darner.retention.values import Audit, Run, RunState
 
 _ACCEPTED = 202
@@ -115,26 +117,14 @@ def _answer(found: Run, response: Response) -> dict[str, Any]:
 def shown_run(found: Run) -> dict[str, Any]:
     """A run as people read it."""
     shown = dataclasses.asdict(found)
-    shown |= {"started_at": moment(found.started_at), "finished_at": moment(found.finished_at)}
-    shown["report"] = None if found.report is None else _report(found.report)
+    shown |= {"started_at": rfc3339(found.started_at), "finished_at": rfc3339(found.finished_at)}
+    shown["report"] = None if found.report is None else with_moments(found.report)
     return shown
 
 
 def _shown_batch(found: Audit) -> dict[str, Any]:
-    times = {name: moment(getattr(found, name)) for name in ("at", "oldest_at", "newest_at")}
+    times = {name: rfc3339(getattr(found, name)) for name in ("at", "oldest_at", "newest_at")}
     return {**dataclasses.asdict(found), **times}
-
-
-def _report(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: _report_value(key, value) for key, value in report.items()}
-
-
-def _report_value(key: str, value: Any) -> Any:  # noqa: ANN401  (JSON)
-    if key == "now" or key.endswith("_at"):
-        return moment(value)
-    if isinstance(value, list):
-        return [_report(one) if isinstance(one, dict) else one for one in value]
-    return value
 
 
 def shown_status(found: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +133,10 @@ def shown_status(found: dict[str, Any]) -> dict[str, Any]:
     lease, window = found["lease"], found["window"]
     return {
         **found,
-        "now": moment(found["now"]),
-        "next_run_at": moment(found["next_run_at"]),
-        "swept_at": moment(found["swept_at"]),
-        "lease": None if lease is None else {**lease, "until": moment(lease["until"])},
-        "window": None if window is None else {**window, "opens_at": moment(window["opens_at"])},
+        "now": rfc3339(found["now"]),
+        "next_run_at": rfc3339(found["next_run_at"]),
+        "swept_at": rfc3339(found["swept_at"]),
+        "lease": None if lease is None else {**lease, "until": rfc3339(lease["until"])},
+        "window": None if window is None else {**window, "opens_at": rfc3339(window["opens_at"])},
         "last_run": None if last is None else shown_run(last),
     }

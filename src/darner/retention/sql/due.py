@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, exists, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, literal, or_, select
 
 from darner.core.job import END_STATES, Tier
 from darner.db import Statement, given
-from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
+from darner.retention.export.outbox import acknowledged
 from darner.retention.policy import FLOOR_MS, Basis
 from darner.retention.rules import Move
 from darner.retention.sql.facts import FACTS
@@ -34,12 +34,6 @@ def due_where(move: Move, member: ColumnElement[bool], now_ms: int) -> ColumnEle
 def is_gated(move: Move) -> bool:
     """Whether the rule's sink must have acknowledged a job first. Hidden jobs passed that when they were hidden by a sweep."""
     return bool(move.rule.export) and move.to != Tier.WARM
-
-
-def acknowledged(sink: str) -> ColumnElement[bool]:
-    """Whether a sink has a job."""
-    row = (export_outbox.c.job_id == job.c.id, export_outbox.c.sink == sink, export_outbox.c.acked_at.is_not(None))
-    return exists(select(export_outbox.c.id).where(*row))
 
 
 def ripe_where(move: Move, member: ColumnElement[bool], now_ms: Number) -> ColumnElement[bool]:

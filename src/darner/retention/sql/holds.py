@@ -61,11 +61,6 @@ def hold_one(conn: Connection, job_id: int, *, reason: str, by: str, until: int 
     return hold(conn, hold_job(conn, job_id, reason=reason, by=by, until=until, now_ms=now_ms))
 
 
-def release_one(conn: Connection, job_id: int, *, by: str, now_ms: int) -> None:
-    """Let the policy decide about a job again; of a job that is not held, or gone, too."""
-    release_job(conn, job_id, by=by, now_ms=now_ms)
-
-
 def remove_hold(conn: Connection, hold_id: int, *, by: str) -> HoldRow:
     """End a hold; NotFoundError."""
     found = hold(conn, hold_id)
@@ -89,7 +84,7 @@ def hold_count(conn: Connection) -> int:
 
 def _end(conn: Connection, found: HoldRow, by: str) -> None:
     if found.job_id is not None:
-        release_one(conn, found.job_id, by=by, now_ms=db_now_ms(conn))
+        release_job(conn, found.job_id, by=by, now_ms=db_now_ms(conn))
         return
     hold_sweeps(conn)
     conn.execute(delete(retention_hold).where(retention_hold.c.id == found.id))

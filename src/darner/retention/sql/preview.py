@@ -85,7 +85,7 @@ def heaps(conn: Connection, sight: Sight, other: Sight, now_ms: int) -> list[Hea
 def sample_ids(conn: Connection, sight: Sight, move: Move, first_id: int, last_id: int, now_ms: int) -> list[int]:
     """Some of the jobs that a move would take, the first by id; all of them are between two ids."""
     sight = _whole(sight)
-    member = Membership(sight.order, sight.classes, conn.dialect.name).of(move.rule, last=takes_last(move))
+    member = Membership(sight.order, sight.classes, conn.dialect.name).of(move.rule, last=move.takes_last)
     taken = case((_based(move, due_where(move, member, now_ms)), 1), else_=0)
     walk = select(job.c.id, taken.label("taken")).where(job.c.id.between(first_id, last_id)).order_by(job.c.id)
     if conn.dialect.name in {"sqlite", "postgresql"}:
@@ -122,14 +122,9 @@ def _fate(asked: Membership, now_ms: int) -> ColumnElement[int]:
         return among(index, list(enumerate(moves(rule), start=1)))
 
     def of_last(index: int, rule: Rule) -> ColumnElement[int]:
-        return among(index, [(n, one) for n, one in enumerate(moves(rule), start=1) if takes_last(one)])
+        return among(index, [(n, one) for n, one in enumerate(moves(rule), start=1) if one.takes_last])
 
     return asked.choose(of_rule, last=of_last, kept=nothing)
-
-
-def takes_last(move: Move) -> bool:
-    """Whether a move takes those that its rule keeps as the last of a group: they stay in the database."""
-    return move.to == Tier.WARM or move.start == Tier.DELETED
 
 
 def _based(move: Move, where: ColumnElement[bool]) -> ColumnElement[bool]:

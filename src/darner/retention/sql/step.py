@@ -72,9 +72,9 @@ def choose(conn: Connection, sweep: SweepContext, *, move: Move, class_id: int, 
 
 
 def _last_kept(conn: Connection, move: Move, rows: Sequence[JobRow]) -> set[int]:
-    """Those that the rule keeps as the last of their group. Folding takes nothing away, and hidden jobs count no more."""
+    """Those that the rule keeps as the last of their group."""
     keep_last = move.rule.keep_last
-    if keep_last is None or not rows or move.to == Tier.WARM or move.start == Tier.DELETED:
+    if keep_last is None or not rows or move.takes_last:
         return set()
     return groups.newest(conn, [row.id for row in rows], keep_last.count)
 

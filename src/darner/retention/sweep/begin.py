@@ -59,11 +59,9 @@ class Beginner:
     async def begin(self, ask: Ask) -> Sweep | None:
         """Take the lease and write the run's row; None when another manager sweeps. SweepRefusedError when there is no policy."""
         boot = self.boot_clock()
-        sweep, instance = await self.db.write(
-            lambda conn: (self._begin(conn, ask, boot), instance_of(conn)), durable=not ask.by_clock
-        )
+        sweep = await self.db.write(lambda conn: self._begin(conn, ask, boot), durable=not ask.by_clock)
         if sweep is not None:
-            self.witness.note(instance, sweep.lease.epoch)
+            self.witness.note(_instance(sweep.marks), sweep.lease.epoch)
         return sweep
 
     def witnessed(self) -> None:

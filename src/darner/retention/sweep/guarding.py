@@ -56,9 +56,11 @@ def pinned(conn: Connection, marks: Mapping[str, Mapping[str, Any]]) -> dict[str
     Where nobody wrote it down yet (or what is written is no version), it is now, before a sweep that holds back looks like one that
     was content.
     """
-    if not isinstance(marks.get(SETTLED, {}).get("version"), int):
-        set_mark(conn, SETTLED, {"version": _last_swept(conn)}, by="system")
-    return mark(conn, SETTLED)
+    settled = dict(marks.get(SETTLED, {}))
+    if not isinstance(settled.get("version"), int):
+        settled = {"version": _last_swept(conn)}
+        set_mark(conn, SETTLED, settled, by="system")
+    return settled
 
 
 def confirm(conn: Connection, version: int, *, by: str, now_ms: int) -> None:

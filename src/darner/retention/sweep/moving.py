@@ -132,6 +132,6 @@ class MovesWork:
             wanted = [move for move in moves(rule) if move.to == self._to]
             found += [MoveWork(move, self._act) for move in wanted]
             if rule.keep_last is not None:
-                kept = [move for move in wanted if move.to == Tier.WARM or move.start == Tier.DELETED]
+                kept = [move for move in wanted if move.takes_last]
                 found += [MoveWork(move, self._act, kept=True) for move in kept]
         return found

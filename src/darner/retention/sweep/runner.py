@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from darner.core.errors import DarnerError, TimedOutError, UnavailableError
 from darner.db import Database, LeaseLostError, replica_lag_s
-from darner.kit.clock import Clock
+from darner.kit.clock import Clock, sleep_unless
 from darner.kit.log import get_logger
 from darner.retention.config import SweepConfig
 from darner.retention.meters import SweepMeters
@@ -139,10 +139,4 @@ class Runner:
 
     async def breathe(self, seconds: float) -> None:
         """Let others work for so long; `stopping` ends it at once."""
-        waiting = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await sleep_unless(self._clock, seconds, self._stopping)

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.retention.export.jobs import Jobs, config, one_backlog, until
 
 from darner.core.errors import ConflictError, NotFoundError
+from darner.db import delete_among
+from darner.db.tables.export import export_outbox
 from darner.retention.export import outbox
 from darner.retention.export.ports import Limits, SinkAwayError
 from darner.retention.export.runner import ExportPace
@@ -307,7 +309,7 @@ def test_being_put_on_the_way_twice_is_once(jobs: Jobs) -> None:
     more = jobs.add(1, sink=None)
     assert jobs.db.write_sync(lambda conn: outbox.enqueue(conn, [*ids, *more], "log", 5)) == 1
     assert jobs.db.write_sync(lambda conn: outbox.enqueue(conn, ids, "other", 5)) == 3
-    jobs.db.write_sync(lambda conn: outbox.forget(conn, ids))
+    jobs.db.write_sync(lambda conn: delete_among(conn, export_outbox, export_outbox.c.job_id, ids))
     assert jobs.db.write_sync(lambda conn: outbox.enqueue(conn, [*ids, *more], "log", 5)) == 3
 
 

@@ -12,12 +12,12 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from darner.core.errors import DarnerError, InvalidInputError
+from darner.kit.moments import rfc3339
 from darner.net.errors import NetError, net_error
 from darner.net.guard import TRUSTING, dial, family_of, resolve
 from darner.net.tls import client_context
@@ -146,10 +146,9 @@ class SyslogSink:
 def message_of(document: Document, *, facility: int, host: str) -> bytes:
     """RFC 5424: the time of the job's end, its key and few facts as structured data, and the document."""
     priority = facility * 8 + (_WARNING if document.failed else _INFO)
-    time_of = datetime.fromtimestamp(document.at / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     facts = {"key": document.key, **document.facts}
     data = " ".join(f'{name}="{_escaped(value)}"' for name, value in facts.items())
-    head = f"<{priority}>1 {time_of} {host} darner - job [{_STRUCTURE} {data}] "
+    head = f"<{priority}>1 {rfc3339(document.at)} {host} darner - job [{_STRUCTURE} {data}] "
     return head.encode() + document.body
 
 
