@@ -34,7 +34,7 @@ from darner.retention.archive import catalog
 from darner.retention.archive.config import ArchiveConfig
 from darner.retention.archive.engine import Archive
 from darner.retention.archive.making import current_rows
-from darner.retention.archive.segment import ROW_GROUP, Facts, Writer, verify
+from darner.retention.archive.segment import ROW_GROUP, Facts, Row, Writer, verify
 from darner.testing.history import Shape, fill
 
 T = TypeVar("T")
@@ -63,13 +63,18 @@ def write_first(db: Database, file: Path, rows: int) -> Facts:
     for start in range(1, rows + 1, AT_ONCE):
         ids = list(range(start, min(start + AT_ONCE, rows + 1)))
         found = timed(took, "read", lambda ids=ids: db.read_sync(lambda conn: current_rows(conn, ids, codec)))  # type: ignore[misc]
-        timed(took, "write", lambda found=found: [writer.add(row) for row, _ in found])  # type: ignore[misc]
+        timed(took, "write", lambda found=found: add_all(writer, found))  # type: ignore[misc]
     facts = timed(took, "write", writer.close)
     facts = timed(took, "verify", lambda: verify(file, facts, writer.tables))
     total, worked = sum(took.values()), time.process_time() - worked
     print(f"warm jobs written and verified: {rows / total:,.0f} rows/s ({', '.join(f'{k} {v:.2f} s' for k, v in took.items())})")
     print(f"  {rows / worked:,.0f} rows per second of processor; {facts.bytes / rows:.0f} B/job in the archive")
     return facts
+
+
+def add_all(writer: Writer, found: list[tuple[Row, int]]) -> None:
+    for row, _ in found:
+        writer.add(row)
 
 
 def timed(took: dict[str, float], name: str, act: Callable[[], T]) -> T:
