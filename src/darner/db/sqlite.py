@@ -4,6 +4,7 @@ The file is created with mode 0600, because job arguments are in it.
 """
 
 import os
+import random
 import sqlite3
 import time
 from contextlib import closing
@@ -14,7 +15,13 @@ from darner.core.errors import InvalidInputError, UnavailableError
 PAGE_SIZE_BYTES = 16384  # 22 % smaller files than 4096 for rows of 2 KB (spec/retention.md, 4.2)
 BUSY_TIMEOUT_MS = 5_000
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
+# After so many commits the log is moved into the file beside the work of the process. SQLite itself does it within a commit, which
+# then takes ten times as long: commits that somebody waits for do it only if the log has grown to its limit.
+CHECKPOINT_COMMITS = 64
+CHECKPOINT_PAGES = {True: JOURNAL_LIMIT_BYTES // PAGE_SIZE_BYTES, False: 1_000}
 _CREATION_ATTEMPTS = 50
+# How long to wait between attempts at the write lock: SQLite's own waits grow to 100 ms, several times what batches hold it.
+_POLL_S = (0.0005, 0.003)
 FULL = frozenset({13, 4874})  # SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 
 
@@ -59,6 +66,24 @@ def prepare_connection(connection: sqlite3.Connection) -> None:
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def begin_immediate(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction that holds the write lock, soon after others have let it go. False: it failed, or they never did."""
+    give_up = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    connection.execute("PRAGMA busy_timeout = 0").close()
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE").close()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    return False
+                time.sleep(random.uniform(*_POLL_S))  # noqa: S311  (only that two do not keep in step)
+            else:
+                return True
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").close()
 
 
 def return_space(connection: sqlite3.Connection, *, pages: int, least: int) -> int:

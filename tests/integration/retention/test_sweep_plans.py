@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import ClauseElement, event, func, select, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from tests.integration.retention.history import ENDED, History
-from tests.integration.retention.sweeping import engine_of, seeded
+from tests.integration.retention.sweeping import engine_of, seeded, swept
 
 from darner.core.job import Tier
 from darner.db import Database
@@ -112,6 +112,30 @@ async def test_the_fence_and_what_a_sweep_asks_first_read_single_rows(history: H
     for one in asked:
         scans = [step for step in steps(history.db, one) if step.startswith("SCAN ") and "CONSTANT" not in step]
         assert all("job" not in scan.split()[1] for scan in scans), (one, scans)
+
+
+async def test_a_batch_finds_its_jobs_by_their_ids_whatever_else_it_asks_of_them(history: History) -> None:
+    """Not by an index on what else is asked, which all that is kept fulfils as well: a batch would walk the whole history."""
+    await seeded(history.db)
+    for number in range(12):
+        history.add("SUCCEEDED", ended_h=9, url=f"http://x/{number % 3}")
+    seen: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
+        seen.append(statement)
+
+    event.listen(history.db.engine, "before_cursor_execute", note)
+    async with engine_of(history.db) as engine:
+        for undo, last in (("1h", 2), ("1h", 1), (None, None)):
+            rule = {"name": "r", "hot": "6h", "undo": undo, "keep_last": last and {"count": last, "per": "url"}}
+            await engine.set_policy({"rules": [{key: value for key, value in rule.items() if value}]}, by="t")
+            await swept(engine, yes=True)
+    event.remove(history.db.engine, "before_cursor_execute", note)
+    writes = {one for one in seen if one.startswith(("UPDATE job SET", "DELETE FROM job WHERE")) and "json_each" in one}
+    assert {"tier" in one for one in writes} == {True, False}, writes
+    assert any(one.startswith("DELETE") for one in writes)
+    for one in writes:
+        assert steps(history.db, one)[0] == "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)", (one, steps(history.db, one))
 
 
 def steps(db: Database, statement: str) -> list[str]:

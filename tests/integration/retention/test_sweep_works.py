@@ -77,6 +77,8 @@ async def test_a_work_that_fails_does_not_stop_the_others_and_the_run_has_failed
         assert engine.meters.registry.get_sample_value("darner_retention_work_failures_total", {"work": "bad"}) == 1
         assert engine.meters.registry.get_sample_value("darner_retention_sweeps_total", {"state": "FAILED"}) == 1
         assert engine.meters.registry.get_sample_value("darner_retention_rows_total", {"work": "gone"}) == 1
+        assert engine.meters.registry.get_sample_value("darner_retention_hold_seconds_sum", {"work": "gone"})
+        assert engine.meters.registry.get_sample_value("darner_retention_wait_seconds_count")
 
 
 async def test_a_busy_database_slows_a_work_down_and_it_recovers(history: History) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Integer, insert, select, update
+from sqlalchemy import Connection, Integer, func, insert, select, update
 
 from darner.core.errors import InvalidInputError
 from darner.core.job import DetailState, Tier
@@ -28,10 +28,11 @@ _ARGS = Statement(lambda dialect: select(job_payload.c.job_id, job_payload.c.arg
 _GROUPS = Statement(
     lambda dialect: select(job_group.c.job_id, job_group.c.group_key).where(among_keys(dialect, job_group.c.job_id))
 )
+# `coalesce`, or SQLite walks the whole class.
 _MOVE = Statement(
     lambda dialect: (
         update(job)
-        .where(among_keys(dialect, job.c.id), job_class == given("before", Integer))
+        .where(among_keys(dialect, job.c.id), func.coalesce(job_class, 0) == given("before", Integer))
         .values({job_class: given("after", Integer)})
     )
 )

@@ -98,7 +98,8 @@ def _hidden(dialect: str) -> Update:
 
 def _may_go(dialect: str) -> ColumnElement[bool]:
     """Whatever chose the jobs: they ended an hour ago, and nobody holds them."""
-    ended = job.c.state.in_(sorted(END_STATES))
+    # `coalesce`, or SQLite walks all jobs of these states.
+    ended = func.coalesce(job.c.state, "").in_(sorted(END_STATES))
     return and_(among_keys(dialect, job.c.id), ended, job.c.held == 0, job.c.finished_at <= given("floor"))
 
 

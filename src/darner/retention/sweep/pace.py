@@ -20,6 +20,10 @@ _GROWN_USED = 0.02
 _SWING = 0.35
 _UP, _DOWN, _FAR_DOWN = 1.25, 0.75, 0.5
 _FAR = 4
+# What the larger batches aim at, as a part of the target, so that those that take a little longer stay within it; and what rows
+# have of that at least, however long a batch of none would take.
+_AIM = 0.75
+_ROOM = 0.5
 # The line: what is kept of the weight of earlier batches, how much of a new finding about what is fixed is believed, how different
 # in size (standard deviation over mean) batches must be to find out, and the most that one counts in medians.
 _KEPT = 0.9
@@ -34,13 +38,13 @@ _OFF, _OFF_TIMES, _KEPT_WHEN_OFF = 2.0, 3, 0.2
 class Pace:
     """The pace of one work. Up by a quarter at most, quickly down; after trouble small batches, which grow again.
 
-    What counts is the time that rows take, not what every batch takes however small it is (statements, a commit, a busy machine):
-    a batch made smaller for that would hold up others no less, and the work would never be done. To tell the two apart, batches
-    are larger and smaller by turns.
+    What counts is the time that rows take; what every batch takes however small it is (statements, a commit, a busy machine) makes
+    batches smaller by half at most: one that is smaller still would hold up others no less, and the work would never be done. To
+    tell the two apart, batches are larger and smaller by turns.
     """
 
     def __init__(self, config: SweepConfig, *, target_hold_s: float, cap: int | None = None) -> None:
-        """`target_hold_s`: how long the rows of a batch should hold locks; `cap`: the most rows a batch may have, if less."""
+        """`target_hold_s`: how long batches may hold locks; `cap`: the most rows a batch may have, if less."""
         self._config = config
         self._target_s = target_hold_s
         self._most = min(config.max_batch, cap or config.max_batch)
@@ -59,8 +63,10 @@ class Pace:
         self._line.add(rows, held_s)
         per_row_s, rows_s = self._line.per_row_s, held_s - self._line.fixed_s
         wanted, down = self._most / (1 - _SWING), _DOWN
-        if per_row_s * self._most > self._target_s:
-            wanted = self._target_s / per_row_s
+        aim_s = self._target_s * _AIM
+        room_s = max(aim_s - self._line.fixed_s, aim_s * _ROOM)
+        if per_row_s * self._most > room_s:
+            wanted = room_s / per_row_s / (1 + _SWING)
         if rows_s > max(self._target_s * _FAR, held_s / 2):
             wanted, down = self._size * _FAR_DOWN, _FAR_DOWN
         self._resize(max(min(self._size * _UP + 1, wanted), self._size * down))

@@ -97,7 +97,7 @@ class Runner:
             return None
         if done.held_s:
             pace.went_well(done.held_s, done.examined)
-        self._meters.moved(work.name, done.changed, done.bytes)
+        self._meters.batch(work.name, done)
         return done
 
     async def _in_between(self, sweep: SweepContext) -> None:
