@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 from darner.core.errors import ConflictError, DarnerError
@@ -79,7 +80,7 @@ class RetentionEngine(SweepDesk):
         first_s = random.uniform(*self._config.first_after_s)  # noqa: S311  (jitter)
         prompt_s = self._config.prompt_s
         self._ticking = [
-            asyncio.create_task(self._every(first_s, self._config.interval_s, self._sweep_by_clock), name="retention-clock"),
+            asyncio.create_task(self._every(first_s, self._config.interval_s, self.sweep_by_clock), name="retention-clock"),
             asyncio.create_task(self._every(prompt_s, prompt_s, self._sort_new), name="retention-sorting"),
         ]
 
@@ -96,13 +97,14 @@ class RetentionEngine(SweepDesk):
 
     async def explain(self, jobs: Sequence[KnownJob]) -> list[dict[str, Any]]:
         """For each job `{rule, tier, next_tier, moves_at, forgotten_at, reason}`; times in RFC 3339, or None and why not."""
-        return [_explained(one) for one in await self._db.read(lambda conn: explain(conn, jobs, archive=self.archives))]
+        asked = partial(explain, jobs=jobs, archive=self.archives, adjust=self._parts.adjust)
+        return [_explained(one) for one in await self._db.read(asked)]
 
     async def _every(self, first_s: float, interval_s: float, act: Callable[[], Any]) -> None:
         """Do something again and again: a cleaner that nobody runs is the commonest failure, so the next time must come."""
         wait_s = first_s
         while True:
-            if act == self._sweep_by_clock:
+            if act == self.sweep_by_clock:
                 self._next_at = self._clock.monotonic() + wait_s
             await self._clock.sleep(wait_s)
             wait_s = interval_s
@@ -113,7 +115,8 @@ class RetentionEngine(SweepDesk):
             except Exception:  # noqa: BLE001  (see above)
                 _log.exception("a sweep broke")
 
-    async def _sweep_by_clock(self) -> None:
+    async def sweep_by_clock(self) -> None:
+        """A sweep as it comes every few minutes; none while it is paused, or another manager sweeps."""
         if (await self._db.read(lambda conn: marks.mark(conn, "paused"))).get("paused"):
             return
         try:

@@ -3,7 +3,7 @@
 The rules know a job's own facts. Whether it is among the last of its group, or waits for a sink or the archive, is in the database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from darner.db import db_now_ms
 from darner.db.tables.export import export_outbox
 from darner.db.tables.jobs import job
 from darner.retention import records
-from darner.retention.policy import Group, KeepLast, Rule
+from darner.retention.policy import Group, KeepLast, Policy, Rule
 from darner.retention.rules import KEPT_PREFIX, JobFacts, Order, Verdict, rule_for, verdict
 from darner.retention.sql.classes import class_ids
 from darner.retention.sql.facts import FACTS, JobRow, facts_of
@@ -45,12 +45,18 @@ class Around:
     hold_reason: str = ""
 
 
-def explain(conn: Connection, jobs: Sequence[KnownJob], *, archive: bool) -> list[Verdict]:
-    """A verdict for each job. `archive`: whether there is one for jobs to go to. Jobs that have no row are taken as they are."""
+def explain(
+    conn: Connection, jobs: Sequence[KnownJob], *, archive: bool, adjust: Callable[[Policy], Policy] | None = None
+) -> list[Verdict]:
+    """A verdict for each job. Jobs that have no row are taken as they are.
+
+    `archive`: whether there is one for jobs to go to. `adjust`: the policy as sweeps carry it out while room runs short.
+    """
     found = records.policy_in_force(conn)
     if found is None:
         return [Verdict(rule="", tier=Tier(one.tier), reason=NO_POLICY) for one in jobs]
-    order, now_ms = Order(policy=found.policy, selectors=selectors(conn)), db_now_ms(conn)
+    policy = adjust(found.policy) if adjust is not None else found.policy
+    order, now_ms = Order(policy=policy, selectors=selectors(conn)), db_now_ms(conn)
     rows: Sequence[Any] = conn.execute(select(*FACTS).where(job.c.id.in_([one.id for one in jobs]))).all()
     held = _reasons(conn, [row.id for row in rows if row.held])
     known = {row.id: row for row in facts_of(conn, rows, order)}

@@ -13,7 +13,7 @@ from tests.scenario.retention.crashing import Deaths, begun
 from darner.db.tables.retention import retention_run
 
 STORIES = 10
-CRASHES = int(os.environ.get("DARNER_CRASHES", "300"))
+CRASHES = int(os.environ.get("DARNER_CRASHES", "500"))
 
 
 @pytest.mark.parametrize("seed", range(STORIES))

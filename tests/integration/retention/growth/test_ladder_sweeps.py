@@ -1,5 +1,6 @@
 """What a stage of the ladder makes of a sweep."""
 
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,11 @@ from darner.retention.growth.config import GrowthConfig
 from darner.retention.growth.growth import Growth
 from darner.retention.growth.ladder import Stage
 from darner.retention.growth.watch import LEASE
+from darner.retention.policy import Policy
 from darner.retention.ports import RetentionParts
+from darner.retention.rules import Order
 from darner.retention.sql import marks
+from darner.retention.sql.facts import FACTS, facts_of
 from darner.retention.works.fold import fold_work
 from darner.testing.clock import VirtualClock
 
@@ -74,3 +78,18 @@ async def test_stages_fold_earlier_and_remove_earlier_only_where_that_was_opted_
     found = tiers(history)
     found["hot"] -= 1  # the held one
     assert found == expected
+
+
+async def test_a_job_says_when_it_is_forgotten_while_room_runs_short(history: History) -> None:
+    history.add("SUCCEEDED", ended_h=48)
+    (row,) = history.db.read_sync(lambda conn: facts_of(conn, conn.execute(select(*FACTS)).all(), Order(policy=Policy(rules=()))))
+    growth = Growth(history.db, clock=VirtualClock(), config=GrowthConfig(reserve_bytes=0))
+    told = []
+    async with RetentionEngine(history.db, parts=RetentionParts(adjust=growth.adjusted)) as engine:
+        await engine.set_policy({"rules": RULES}, by="x")
+        for stage, cut in ((Stage.CALM, 0), (Stage.SHORTEN, 6)):
+            history.db.write_sync(partial(at, stage=stage, cut=cut, shorten="7d"))
+            await growth.tick()
+            (found,) = await engine.explain([row])
+            told.append(datetime.fromisoformat(found["forgotten_at"]))
+    assert told[0] - told[1] > timedelta(days=7)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.scenario.retention.archive.dying import World, prepared, world_of
 
-CRASHES = int(os.environ.get("DARNER_CRASHES", "300"))
+CRASHES = int(os.environ.get("DARNER_CRASHES", "500"))
 SEEDS = 10
 JOBS = 4
 PARTS = 4
