@@ -114,7 +114,7 @@ class Kills:
 
     def life(self, seconds: float) -> None:
         """One process, until it is killed."""
-        self.db.engine.dispose()
+        self.db.close()  # a fork beside its threads would take their locks along
         here, there = os.pipe()
         child = os.fork()
         if child == 0:
@@ -130,6 +130,7 @@ class Kills:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        self.db = Database.open(self._url)
 
     async def _live(self, ready: int) -> None:
         if "DARNER_KILLS_TALK" not in os.environ:

@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, Connection, insert, select, text
+from sqlalchemy import ClauseElement, Connection, Table, delete, insert, select, text
 
 from darner.core.job import DetailState, Tier
 from darner.db import Database, db_now_ms, migrate
 from darner.db.bounded import keys_statement
 from darner.db.tables.export import export_outbox
-from darner.db.tables.jobs import JOB_TABLES, job
+from darner.db.tables.jobs import JOB_TABLES, job, job_event, job_part
 from darner.jobs.events import JobQuery
 from darner.jobs.sql.lists import page_statement
 from darner.jobs.sql.work import late_jobs, lost_leases, waiting
@@ -26,6 +26,8 @@ from darner.retention.values import Cursor
 from darner.testing.history import Shape, fill
 
 JOBS = 2_000
+# More keys than servers look for in an index one by one, if they are not told to.
+MANY = 250
 NOW = 1_800_000_000_000
 STEP_MS = 500
 AFTER = Cursor(base_at=NOW - 90_000_000, id=5)
@@ -142,3 +144,11 @@ def test_every_statement_that_runs_often_walks_an_index(db: Database) -> None:
         if found:
             wrong[name] = (found, told)
     assert not wrong, "\n".join(f"{name}: {found}\n   {told}" for name, (found, told) in wrong.items())
+
+
+@pytest.mark.parametrize("table", [job_part, job_event], ids=str)
+def test_what_belongs_to_many_jobs_is_deleted_by_an_index(db: Database, table: Table) -> None:
+    if db.dialect == "postgresql":
+        pytest.skip("it reads all of a table as small as this one, and is right")
+    told, wrong = db.read_sync(lambda conn: plan(conn, delete(table).where(table.c.job_id.in_(range(1, MANY + 1)))))
+    assert not wrong, told

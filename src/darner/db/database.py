@@ -98,7 +98,8 @@ class Database:
         result = self._persist(attempt)
         self._commits += 1
         if self.dialect == "sqlite" and self._commits % sqlite.CHECKPOINT_COMMITS == 0:
-            self._read_threads.submit(self._on_driver, sqlite.checkpoint)
+            with contextlib.suppress(RuntimeError):  # it is being closed
+                self._read_threads.submit(self._on_driver, sqlite.checkpoint)
         return result
 
     def close(self) -> None:
@@ -220,8 +221,8 @@ def _on_begin_sqlite(conn: Connection) -> None:
     durable = bool(options.get("darner_durable", True))
     _set(conn, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     _set(conn, f"PRAGMA wal_autocheckpoint = {sqlite.CHECKPOINT_PAGES[durable]}")
-    if not sqlite.begin_immediate(_raw(conn)):
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+    # By the engine at last, for the engine's errors.
+    sqlite.begin_immediate(_raw(conn), begin=lambda: conn.exec_driver_sql("BEGIN IMMEDIATE"))
 
 
 def _set(conn: Connection, setting: str) -> None:

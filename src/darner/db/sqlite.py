@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,8 @@ JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 # then takes ten times as long: commits that somebody waits for do it only if the log has grown to its limit.
 CHECKPOINT_COMMITS = 64
 CHECKPOINT_PAGES = {True: JOURNAL_LIMIT_BYTES // PAGE_SIZE_BYTES, False: 1_000}
+# A batch of the sweeper touches some hundred pages; those that do not fit are written within its transaction, and read again.
+CACHE_BYTES = 16 * 1024 * 1024
 _CREATION_ATTEMPTS = 50
 # How long to wait between attempts at the write lock: SQLite's own waits grow to 100 ms, several times what batches hold it.
 _POLL_S = (0.0005, 0.003)
@@ -64,24 +67,29 @@ def prepare_connection(connection: sqlite3.Connection) -> None:
         f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
         "synchronous = FULL",
         "temp_store = MEMORY",
+        f"cache_size = -{CACHE_BYTES // 1024}",
     ):
         connection.execute(f"PRAGMA {setting}")
 
 
-def begin_immediate(connection: sqlite3.Connection) -> bool:
-    """Begin a transaction that holds the write lock, soon after others have let it go. False: it failed, or they never did."""
+def begin_immediate(connection: sqlite3.Connection, *, begin: Callable[[], object]) -> None:
+    """Begin a transaction that holds the write lock, soon after others have let it go.
+
+    What waits for it longer than `BUSY_TIMEOUT_MS` fails as `begin` does, which is asked at last and does not wait.
+    """
     give_up = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     connection.execute("PRAGMA busy_timeout = 0").close()
     try:
-        while True:
+        while time.monotonic() < give_up:
             try:
                 connection.execute("BEGIN IMMEDIATE").close()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                    return False
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
                 time.sleep(random.uniform(*_POLL_S))  # noqa: S311  (only that two do not keep in step)
             else:
-                return True
+                return
+        begin()
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").close()
 
