@@ -11,7 +11,7 @@ from darner.db import Database
 from darner.kit.clock import Clock
 
 _PASS_S = 30.0
-_TARGET_S = 0.025
+_TARGET_S = 0.015
 _LEAST_PAGES, _FIRST_PAGES, _MOST_PAGES = 16, 128, 2_000
 _CHECKPOINT_EVERY = 4
 # Fewer free pages than that stay: new rows will use them.
