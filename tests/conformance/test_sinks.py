@@ -32,17 +32,18 @@ class Rig:
 
     def wait_for(self, count: int) -> list[bytes]:
         """The bodies, once there are that many: datagrams take a moment after they were sent."""
-        deadline = time.monotonic() + 10
-        while len(self.bodies()) < count and time.monotonic() < deadline:
-            time.sleep(0.005)
+        self._until(lambda: len(self.bodies()) >= count)
         return self.bodies()
 
     def has(self, body: bytes) -> bool:
         """Whether a body is there, or soon will be."""
+        return self._until(lambda: body in self.bodies())
+
+    def _until(self, reached: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + 10
-        while body not in self.bodies() and time.monotonic() < deadline:
+        while not reached() and time.monotonic() < deadline:
             time.sleep(0.005)
-        return body in self.bodies()
+        return reached()
 
 
 def document(number: int, text: str = "x") -> Document:

@@ -1,6 +1,7 @@
 """The sweeper's statements: portable, bounded, and by an index without sorting."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -98,15 +99,8 @@ async def test_every_child_is_found_by_an_index(history: History) -> None:
 
 async def test_the_fence_and_what_a_sweep_asks_first_read_single_rows(history: History) -> None:
     await seeded(history.db)
-    seen: list[str] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append(statement)
-
-    event.listen(history.db.engine, "before_cursor_execute", note)
-    async with engine_of(history.db) as engine:
+    async with noted(history.db) as seen, engine_of(history.db) as engine:
         await engine.run(dry_run=False, by="t")
-    event.remove(history.db.engine, "before_cursor_execute", note)
     asked = [one for one in seen if one.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
     assert asked
     for one in asked:
@@ -119,23 +113,31 @@ async def test_a_batch_finds_its_jobs_by_their_ids_whatever_else_it_asks_of_them
     await seeded(history.db)
     for number in range(12):
         history.add("SUCCEEDED", ended_h=9, url=f"http://x/{number % 3}")
-    seen: list[str] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append(statement)
-
-    event.listen(history.db.engine, "before_cursor_execute", note)
-    async with engine_of(history.db) as engine:
+    async with noted(history.db) as seen, engine_of(history.db) as engine:
         for undo, last in (("1h", 2), ("1h", 1), (None, None)):
             rule = {"name": "r", "hot": "6h", "undo": undo, "keep_last": last and {"count": last, "per": "url"}}
             await engine.set_policy({"rules": [{key: value for key, value in rule.items() if value}]}, by="t")
             await swept(engine, yes=True)
-    event.remove(history.db.engine, "before_cursor_execute", note)
     writes = {one for one in seen if one.startswith(("UPDATE job SET", "DELETE FROM job WHERE")) and "json_each" in one}
     assert {"tier" in one for one in writes} == {True, False}, writes
     assert any(one.startswith("DELETE") for one in writes)
     for one in writes:
         assert steps(history.db, one)[0] == "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)", (one, steps(history.db, one))
+
+
+@asynccontextmanager
+async def noted(db: Database) -> AsyncIterator[list[str]]:
+    """The statements that are run meanwhile."""
+    seen: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
+        seen.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(db.engine, "before_cursor_execute", note)
 
 
 def steps(db: Database, statement: str) -> list[str]:
